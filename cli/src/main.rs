@@ -1,0 +1,2 @@
+//! stepscope's command line.
+fn main() {}

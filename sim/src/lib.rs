@@ -1,0 +1,3 @@
+//! A simulated continuous-batching engine, instrumented only through stepscope's public API.
+
+pub mod truth;

@@ -1,0 +1,39 @@
+//! stepscope: observability compiled into an LLM serving engine.
+//!
+//! ```text
+//!  engine threads: Recorder verbs ──▶ cells (exact) + one lock-free ring each (samples)
+//!                                        │ drained by one thread
+//!                                        ▼
+//!                       aggregate: exact buckets, sums, windows
+//!                                        │ built when asked
+//!                                        ▼
+//!                       snapshot ──▶ /metrics · page · JSON · probes · your code
+//! ```
+//!
+//! An engine calls one verb per fact of a request's life and hands every verb its time; see
+//! [`Recorder`] for the verbs and an example, [`Config`] for the settings, [`catalog`] for every
+//! metric with its definition.
+#![warn(missing_docs)]
+
+pub mod catalog;
+pub mod snapshot;
+
+mod aggregate;
+mod clock;
+mod config;
+#[cfg(feature = "export")]
+mod export;
+mod health;
+mod record;
+mod scope;
+
+pub use aggregate::{Class, RecorderOptions};
+pub use clock::{Clock, ManualClock};
+pub use config::{Config, ConfigError, DEFAULT_LISTEN};
+pub use record::{
+    Discard, ErrorType, Launch, OpenStep, Origin, Outcome, Phase, Pool, Preempt, Priority,
+    Recorder, Request, Role, Series, Settled, Shape, Step, StepClock, StepSource, Stream, Ticket,
+    Time, Wait,
+};
+pub use scope::{StartError, Stepscope};
+pub use snapshot::Snapshot;

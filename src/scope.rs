@@ -1,0 +1,249 @@
+//! `Stepscope`: the front door. Starts the threads, hands out recorders, answers readers, ends.
+
+use crate::aggregate::{AggregateThread, Aggregator, Class, Pulse, RecorderOptions};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::record::{Pool, Priority, Recorder, Series, Time};
+use crate::snapshot::{History, Snapshot};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How long `Drop` waits for a last scrape.
+const DROP_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Why a [`Stepscope`] did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting cannot be used.
+    #[error("bad configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}; {advice}")]
+    Listen {
+        /// The address that was asked for.
+        addr: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}; the process is at its limit of threads or memory")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    Starting = 0,
+    Ready = 1,
+    Draining = 2,
+    Failed = 3,
+}
+
+/// What the front door, the exporter and the threads share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    aggregator: Arc<Mutex<Aggregator>>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) started_at: Time,
+    stage: AtomicU8,
+    /// Scrapes answered so far.
+    pub(crate) scrapes: AtomicU64,
+}
+
+impl Shared {
+    /// The aggregator. Never taken on an engine thread once its recorder exists.
+    pub(crate) fn aggregator(&self) -> MutexGuard<'_, Aggregator> {
+        // A panic in a reader must not silence all others: the data is counters, never half-valid.
+        self.aggregator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Ready,
+            2 => Stage::Draining,
+            _ => Stage::Failed,
+        }
+    }
+
+    fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release)
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        self.aggregator().snapshot(now)
+    }
+}
+
+/// Telemetry of one worker: one model, one port. Several may live in one process.
+///
+/// Dropping it stops its threads; recorders that outlive it go on without harm and record nothing
+/// that anybody reads.
+pub struct Stepscope {
+    pub(crate) shared: Arc<Shared>,
+    thread: Option<AggregateThread>,
+    #[cfg(feature = "export")]
+    server: Option<crate::export::Server>,
+}
+
+impl Stepscope {
+    /// Starts the aggregate thread (unless the clock is manual) and the HTTP server (unless
+    /// `listen` is `None`).
+    ///
+    /// # Errors
+    /// [`StartError::Config`] for a setting that cannot be used, [`StartError::Listen`] for an
+    /// address that is taken or not ours, [`StartError::Thread`] at the limit of threads. An engine
+    /// logs it and serves on with [`Recorder::disabled`].
+    pub fn start(config: Config) -> Result<Stepscope, StartError> {
+        config.check()?;
+        let clock = config.clock.clone();
+        let now = clock.now();
+        let pulse = Arc::new(Pulse::default());
+        let aggregator = Arc::new(Mutex::new(Aggregator::new(&config, now, pulse.clone())));
+        let shared = Arc::new(Shared {
+            clock: clock.clone(),
+            aggregator: aggregator.clone(),
+            pulse: pulse.clone(),
+            started_at: now,
+            stage: AtomicU8::new(Stage::Starting as u8),
+            scrapes: AtomicU64::new(0),
+            config,
+        });
+        #[cfg(feature = "export")]
+        let server = match shared.config.listen {
+            Some(addr) => Some(crate::export::Server::start(addr, shared.clone())?),
+            None => None,
+        };
+        let thread = match clock {
+            Clock::Monotonic => Some(
+                AggregateThread::start(aggregator, pulse, clock).map_err(StartError::Thread)?,
+            ),
+            Clock::Manual(_) => None,
+        };
+        Ok(Stepscope {
+            shared,
+            thread,
+            #[cfg(feature = "export")]
+            server,
+        })
+    }
+
+    /// Interns a request class. Do it up front: it takes the aggregator's lock.
+    ///
+    /// Every counter of the class exists at 0 from here on. When the table of `series_max` classes
+    /// is full the class is `other` and counted in `llm_label_overflow_total`.
+    pub fn series(&self, class: Class) -> Series {
+        self.shared.aggregator().series(&class)
+    }
+
+    /// Interns a priority level, one of at most eight.
+    pub fn priority(&self, name: &str) -> Priority {
+        self.shared.aggregator().priority(name)
+    }
+
+    /// Interns a KV pool, one of at most eight. [`Pool::KV`] exists already.
+    pub fn pool(&self, name: &str) -> Pool {
+        self.shared.aggregator().pool(name)
+    }
+
+    /// A recorder for one engine thread, reporting for the configured GPU.
+    pub fn recorder(&self, name: &str) -> Recorder {
+        self.recorder_with(RecorderOptions::new(name))
+    }
+
+    /// A recorder with its own GPU or ring size.
+    pub fn recorder_with(&self, options: RecorderOptions) -> Recorder {
+        self.shared.aggregator().recorder(options)
+    }
+
+    /// The engine can serve: `/readyz` answers 200 from here on.
+    pub fn mark_ready(&self) {
+        self.shared.aggregator().mark_ready(self.shared.clock.now());
+        self.shared.set_stage(Stage::Ready)
+    }
+
+    /// The engine finishes what it has and takes nothing new: `/readyz` answers 503.
+    pub fn mark_draining(&self) {
+        self.shared.set_stage(Stage::Draining)
+    }
+
+    /// The engine cannot go on: `/livez` answers 503, so that it is restarted.
+    pub fn mark_failed(&self) {
+        self.shared.set_stage(Stage::Failed)
+    }
+
+    /// Moves a manual clock: drains, and closes every row that is over by then. A time that already
+    /// passed only drains. Does nothing with a monotonic clock.
+    pub fn advance(&self, to: Time) {
+        let Clock::Manual(clock) = &self.shared.clock else { return };
+        let mut aggregator = self.shared.aggregator();
+        // Before the clock moves: what is in the rings happened before `to`.
+        aggregator.drain(clock.now().max(to));
+        clock.advance(to);
+        aggregator.close_rows(to);
+        self.shared.pulse.drained(clock.now())
+    }
+
+    /// Everything the catalog exports, now.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// The last ten minutes in rows of ten seconds.
+    pub fn history(&self) -> History {
+        let now = self.shared.clock.now();
+        self.shared.aggregator().history(now)
+    }
+
+    /// Where our HTTP server listens; `None` without one.
+    #[cfg(feature = "export")]
+    pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
+        self.server.as_ref().map(|server| server.local_addr())
+    }
+
+    /// The same routes as our own server's, for an engine that runs axum: mount it where you like.
+    #[cfg(feature = "export")]
+    pub fn router(&self) -> axum::Router {
+        crate::export::router(self.shared.clone())
+    }
+
+    /// Ends: drains once more, waits up to `patience` for one more scrape (if anybody ever
+    /// scraped) so that the last values are seen, and joins the threads. Stop producers first.
+    pub fn shutdown(mut self, patience: Duration) {
+        self.stop(patience)
+    }
+
+    fn stop(&mut self, patience: Duration) {
+        if self.shared.stage() == Stage::Ready {
+            self.shared.set_stage(Stage::Draining)
+        }
+        if let Some(mut thread) = self.thread.take() {
+            thread.stop()
+        }
+        #[cfg(feature = "export")]
+        if let Some(mut server) = self.server.take() {
+            server.stop(patience)
+        }
+        #[cfg(not(feature = "export"))]
+        let _ = patience;
+    }
+}
+
+impl Drop for Stepscope {
+    fn drop(&mut self) {
+        self.stop(DROP_PATIENCE)
+    }
+}
+
+impl std::fmt::Debug for Stepscope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stepscope").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
