@@ -1,1 +1,298 @@
-//! placeholder
+//! Is the worker alive, may it get new requests, and what is wrong, in words.
+//!
+//! Never: a loaded worker killed, an idle one called unhealthy, a frozen one called healthy. Probes
+//! look at the pulse only (cells that recorders write), so a busy aggregator cannot freeze them;
+//! the verdict looks at closed rows. Limits come from the catalog's rows.
+
+use crate::aggregate::Aggregator;
+use crate::catalog::{self, Id, labels};
+use crate::record::Time;
+use crate::record::cells::cell;
+use crate::scope::{Shared, Stage};
+use crate::snapshot::Snapshot;
+use serde::Serialize;
+
+/// Rows of the window that the verdict looks at: five minutes.
+const WINDOW_ROWS: usize = 30;
+/// No step for so long with requests in flight: restart is the only way out.
+const LIVE_AGE_S: f64 = 300.0;
+/// Least bad events of a window: below that a share says nothing.
+const BAD_EVENTS_MIN: u64 = 5;
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Healthy,
+    Warning,
+    Critical,
+}
+
+/// What the worker is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    Starting,
+    Idle,
+    Busy,
+    Stalled,
+    Draining,
+    Failed,
+}
+
+/// One part of the verdict.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) status: Status,
+    pub(crate) sentence: String,
+    /// The number behind the sentence; `null` where the window has no sample.
+    pub(crate) value: Option<f64>,
+    pub(crate) unit: &'static str,
+}
+
+/// The whole verdict.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) overall: Status,
+    pub(crate) serving: bool,
+    pub(crate) state: State,
+    pub(crate) sentence: String,
+    pub(crate) model: String,
+    pub(crate) worker_id: String,
+    pub(crate) window_seconds: u32,
+    pub(crate) checks: Vec<Check>,
+}
+
+/// Answer of a probe.
+pub(crate) struct Probe {
+    pub(crate) ok: bool,
+    pub(crate) reason: String,
+}
+
+impl Probe {
+    fn of(problem: Option<String>) -> Probe {
+        Probe { ok: problem.is_none(), reason: problem.unwrap_or_else(|| "ok".into()) }
+    }
+}
+
+/// Seconds since the last step while requests are in flight; `None` when idle or before a step.
+fn stuck_seconds(shared: &Shared, now: Time) -> Option<f64> {
+    let age = now.seconds_since(shared.pulse.last_step()?);
+    shared.pulse.has_work().then_some(age)
+}
+
+fn stall_limit_s() -> f64 {
+    let row = catalog::row(Id::LastStepAge);
+    let limit = row.healthy.and_then(|healthy| healthy.critical).unwrap_or(u64::MAX);
+    limit as f64 / row.unit.scale() as f64
+}
+
+/// Must this process be restarted?
+pub(crate) fn live(shared: &Shared) -> Probe {
+    if shared.stage() == Stage::Failed {
+        return Probe::of(Some("the engine said it failed".into()));
+    }
+    let stuck = stuck_seconds(shared, shared.clock.now()).filter(|age| *age > LIVE_AGE_S);
+    Probe::of(stuck.map(|age| format!("requests are in flight and no step ended for {age:.0} s")))
+}
+
+/// May it get new requests?
+pub(crate) fn ready(shared: &Shared) -> Probe {
+    let problem = match shared.stage() {
+        Stage::Starting => Some("starting: the engine has not said that it is ready".into()),
+        Stage::Draining => Some("draining: it finishes what it has".into()),
+        Stage::Failed => Some("the engine said it failed".into()),
+        Stage::Ready => {
+            let stuck = stuck_seconds(shared, shared.clock.now());
+            stuck.filter(|age| *age > stall_limit_s()).map(|age| {
+                format!("stalled: requests are in flight and no step ended for {age:.0} s")
+            })
+        }
+    };
+    Probe::of(problem)
+}
+
+/// What is wrong, in words.
+pub(crate) fn verdict(
+    shared: &Shared,
+    aggregator: &Aggregator,
+    snapshot: &Snapshot,
+    lag_s: f64,
+) -> Verdict {
+    let probe = ready(shared);
+    let in_flight = snapshot.sum(Id::RequestsInFlight, |_| true);
+    let stuck = stuck_seconds(shared, snapshot.at).filter(|age| *age > stall_limit_s());
+    let state = match shared.stage() {
+        Stage::Starting => State::Starting,
+        Stage::Draining => State::Draining,
+        Stage::Failed => State::Failed,
+        Stage::Ready if stuck.is_some() => State::Stalled,
+        Stage::Ready if in_flight > 0.0 => State::Busy,
+        Stage::Ready => State::Idle,
+    };
+    let checks = vec![
+        progress(stuck),
+        latency(aggregator, "ttft", Id::Ttft),
+        latency(aggregator, "tbt", Id::Tbt),
+        errors(aggregator),
+        kv(snapshot),
+        queue(snapshot),
+        telemetry(aggregator, lag_s),
+    ];
+    let worst = checks.iter().map(|check| check.status).max().unwrap_or(Status::Healthy);
+    let overall = if state == State::Failed { Status::Critical } else { worst };
+    let running = snapshot.sum(Id::RequestsRunning, |_| true);
+    let waiting = snapshot.sum(Id::QueueDepth, |_| true);
+    let sentence = if !probe.ok {
+        capitalised(&probe.reason)
+    } else {
+        let wrong: Vec<&str> = checks
+            .iter()
+            .filter(|check| check.status > Status::Healthy)
+            .map(|check| check.sentence.trim_end_matches('.'))
+            .collect();
+        match (state, wrong.is_empty()) {
+            (_, false) => format!("{}.", wrong.join("; ")),
+            (State::Idle, true) => "Idle: no request is in flight, nothing is wrong.".into(),
+            _ => format!("Serving: {running} running, {waiting} waiting, nothing is wrong."),
+        }
+    };
+    Verdict {
+        overall,
+        serving: probe.ok,
+        state,
+        sentence,
+        model: shared.config.model.clone(),
+        worker_id: shared.config.worker_id.clone(),
+        window_seconds: WINDOW_ROWS as u32 * 10,
+        checks,
+    }
+}
+
+fn capitalised(reason: &str) -> String {
+    let mut chars = reason.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+fn check(
+    name: &'static str,
+    status: Status,
+    value: Option<f64>,
+    unit: &'static str,
+    sentence: String,
+) -> Check {
+    Check { name, status, sentence, value, unit }
+}
+
+fn progress(stuck: Option<f64>) -> Check {
+    let (status, sentence) = match stuck {
+        Some(age) => (Status::Critical, format!("No step ended for {age:.0} s with requests in flight.")),
+        None => (Status::Healthy, "Steps go on, or nothing is in flight.".into()),
+    };
+    check("progress", status, stuck, "seconds", sentence)
+}
+
+/// More than one in a hundred above a limit that is a bucket bound: a count, no interpolation.
+fn latency(aggregator: &Aggregator, name: &'static str, id: Id) -> Check {
+    let row = catalog::row(id);
+    let title = name.to_ascii_uppercase();
+    let p99 = aggregator.window_quantile(id, 0.99, WINDOW_ROWS);
+    let limit = |limit: Option<u64>| {
+        let (slow, all) = aggregator.window_slow(id, limit?, WINDOW_ROWS);
+        (slow >= BAD_EVENTS_MIN && slow * 100 > all).then_some((slow, all, limit?))
+    };
+    let healthy = row.healthy;
+    let over = |pick: fn(catalog::Healthy) -> Option<u64>| limit(healthy.and_then(pick));
+    let (status, slow) = match (over(|h| h.critical), over(|h| h.warning)) {
+        (Some(slow), _) => (Status::Critical, Some(slow)),
+        (None, Some(slow)) => (Status::Warning, Some(slow)),
+        (None, None) => (Status::Healthy, None),
+    };
+    let sentence = match (slow, p99) {
+        (Some((slow, all, limit)), _) => {
+            let share = slow as f64 / all as f64 * 100.0;
+            let limit = limit as f64 / row.unit.scale() as f64;
+            format!("{share:.1} % of {title} samples are above {limit} s.")
+        }
+        (None, Some(p99)) => format!("99 % of {title} samples are within {p99} s."),
+        (None, None) => format!("No {title} sample in the last five minutes."),
+    };
+    check(name, status, p99, "seconds", sentence)
+}
+
+fn errors(aggregator: &Aggregator) -> Check {
+    // Warning at 1 %, critical at 5 % of what ended; the caller's own faults never count.
+    const WARNING: f64 = 0.01;
+    const CRITICAL: f64 = 0.05;
+    let ended = aggregator.window_increase(cell::ENDED..cell::GENERATED, WINDOW_ROWS);
+    let failed = aggregator.window_server_faults(WINDOW_ROWS);
+    let share = (ended > 0).then(|| failed as f64 / ended as f64);
+    let status = match share {
+        Some(share) if failed >= BAD_EVENTS_MIN && share > CRITICAL => Status::Critical,
+        Some(share) if failed >= BAD_EVENTS_MIN && share > WARNING => Status::Warning,
+        _ => Status::Healthy,
+    };
+    let sentence = match share {
+        Some(share) => format!("{:.2} % of {ended} ended requests failed.", share * 100.0),
+        None => "No request ended in the last five minutes.".into(),
+    };
+    check("errors", status, share, "ratio", sentence)
+}
+
+/// Full blocks are only a problem while somebody waits for them.
+fn kv(snapshot: &Snapshot) -> Check {
+    let usage = snapshot.family(Id::KvUtilization).map(|family| {
+        let pool = family.series.iter();
+        let kv = pool.filter(|s| s.labels.get("pool") == Some(labels::DEFAULT_POOL));
+        kv.map(|s| s.value.as_f64()).fold(0.0, f64::max)
+    });
+    let waits = snapshot.sum(Id::QueueDepth, |l| l.get("reason") == Some(labels::WAIT[0])) > 0.0;
+    let limit = |limit: Option<u64>| limit.map_or(f64::INFINITY, |ppm| ppm as f64 * 1e-6);
+    let healthy = catalog::row(Id::KvUtilization).healthy;
+    let status = match usage {
+        Some(u) if u > limit(healthy.and_then(|h| h.critical)) && waits => Status::Critical,
+        Some(u) if u > limit(healthy.and_then(|h| h.warning)) => Status::Warning,
+        _ => Status::Healthy,
+    };
+    let sentence = match usage {
+        Some(u) => format!("{:.0} % of KV blocks are referenced.", u * 100.0),
+        None => "The engine reports no KV blocks.".into(),
+    };
+    check("kv_cache", status, usage, "ratio", sentence)
+}
+
+fn queue(snapshot: &Snapshot) -> Check {
+    let waiting = snapshot.sum(Id::QueueDepth, |_| true);
+    let healthy = catalog::row(Id::QueueDepth).healthy;
+    let over = |limit: Option<u64>| limit.is_some_and(|limit| waiting > limit as f64);
+    let status = if over(healthy.and_then(|h| h.critical)) {
+        Status::Critical
+    } else if over(healthy.and_then(|h| h.warning)) {
+        Status::Warning
+    } else {
+        Status::Healthy
+    };
+    check("queue", status, Some(waiting), "requests", format!("{waiting} requests wait."))
+}
+
+fn telemetry(aggregator: &Aggregator, lag_s: f64) -> Check {
+    let (stored, dropped) = aggregator.window_loss(WINDOW_ROWS);
+    let share = (stored + dropped > 0).then(|| dropped as f64 / (stored + dropped) as f64);
+    let frozen = catalog::row(Id::AggregatorLag)
+        .healthy
+        .and_then(|healthy| healthy.warning)
+        .is_some_and(|limit| lag_s * 1e9 > limit as f64);
+    if frozen {
+        let sentence = format!("The aggregator has not drained for {lag_s:.0} s: numbers are old.");
+        return check("telemetry", Status::Warning, Some(lag_s), "seconds", sentence);
+    }
+    let lossy = share.is_some_and(|share| share > 0.001);
+    let status = if lossy { Status::Warning } else { Status::Healthy };
+    let sentence = match share {
+        Some(share) if share > 0.0 => format!("{:.2} % of samples were dropped.", share * 100.0),
+        _ => "No sample was dropped.".into(),
+    };
+    check("telemetry", status, share, "ratio", sentence)
+}

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Snapshot {
     /// When it was taken, on the scope's clock.
     pub at: Time,
+    /// Since when counters and histograms count: the scope's start, since the epoch.
+    pub created: Duration,
     /// Families that have at least one series.
     pub families: Vec<Family>,
 }
@@ -131,9 +133,10 @@ impl Snapshot {
         series.iter().filter(|s| select(&s.labels)).map(|s| s.value.as_f64()).sum()
     }
 
-    /// All series of a histogram family in one, `None` if it has none.
-    pub fn merged(&self, id: Id) -> Option<Histogram> {
-        let mut histograms = self.family(id)?.series.iter().filter_map(|s| s.value.histogram());
+    /// The series of a histogram family whose labels `select` accepts, in one; `None` without any.
+    pub fn merged(&self, id: Id, select: impl Fn(&Labels) -> bool) -> Option<Histogram> {
+        let selected = self.family(id)?.series.iter().filter(|s| select(&s.labels));
+        let mut histograms = selected.filter_map(|s| s.value.histogram());
         let mut all = histograms.next()?.clone();
         for histogram in histograms {
             all.merge(histogram)

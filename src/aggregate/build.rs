@@ -9,6 +9,7 @@ use super::Aggregator;
 use crate::catalog::{self, By, Id, Kind, Presence, Row, labels};
 use crate::record::Time;
 use crate::record::cells::{POOLS_MAX, cell};
+use crate::record::{ErrorType, Outcome};
 use crate::snapshot::{
     Family, History, HistoryRow, Labels, Sampled, Snapshot, Value,
 };
@@ -35,7 +36,8 @@ impl Aggregator {
                 self.family(row, values)
             })
             .collect();
-        Snapshot { at: now, families }
+        let created = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Snapshot { at: now, created, families }
     }
 
     /// Values by child number; `None` = nothing fed that child.
@@ -118,8 +120,7 @@ impl Aggregator {
             Id::LabelOverflow => self.names.overflow().values().map(|n| int(*n)).collect(),
             Id::StepSource => counts.steps.iter().map(|n| int(*n)).collect(),
             Id::ProcessStart => {
-                let start = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-                vec![Some(Value::Float(start.as_secs_f64()))]
+                vec![self.process_started.map(|start| Value::Float(start.as_secs_f64()))]
             }
             // Fed by parts that are not in this build: absent, never 0.
             _ => return None,
@@ -222,6 +223,26 @@ impl Aggregator {
             crate::snapshot::Histogram { counts, sum: 0, native: vec![], exemplars: vec![] };
         let bound = window.quantile_bound(row.grid(), q)?;
         Some(bound as f64 / row.unit.scale() as f64)
+    }
+
+    /// (samples above a bound, all samples) over the last closed rows. The limit is a bound of the
+    /// grid, which the catalog checks at compile time.
+    pub(crate) fn window_slow(&self, id: Id, limit: u64, rows: usize) -> (u64, u64) {
+        let (before, last) = self.windows.ends(rows);
+        let within = catalog::row(id).grid().iter().take_while(|b| b.value <= limit).count();
+        let mut counts = last.buckets(id).iter().zip(before.buckets(id)).map(|(a, b)| a - b);
+        let fast: u64 = counts.by_ref().take(within).sum();
+        let slow: u64 = counts.sum();
+        (slow, slow + fast)
+    }
+
+    /// Requests that failed or were rejected by no fault of the caller.
+    pub(crate) fn window_server_faults(&self, rows: usize) -> u64 {
+        let of = |first: usize| {
+            let input = cell::ENDED + first + ErrorType::Input as usize;
+            self.window_increase(cell::ENDED + first..input, rows)
+        };
+        of(Outcome::FAILED_CELL) + of(Outcome::REJECTED_CELL)
     }
 
     /// Increase of counter cells over the last closed rows.

@@ -140,10 +140,6 @@ impl Distributions {
         }
     }
 
-    pub(super) fn families(&self) -> &[Family] {
-        &self.families
-    }
-
     pub(super) fn family(&self, id: Id) -> &Family {
         self.families.iter().find(|family| family.row.id == id).expect("a histogram row")
     }

@@ -141,10 +141,6 @@ impl Series {
         &self.counts
     }
 
-    pub(super) fn sum(&self) -> u128 {
-        self.sum
-    }
-
     pub(super) fn snapshot(&self, row: &Row, with_native: bool) -> Histogram {
         let mut native = BTreeMap::new();
         if with_native {
@@ -182,7 +178,7 @@ fn fold_native(native: &mut BTreeMap<i32, u64>, unit: Unit, hdr: &Hdr) {
 }
 
 /// The native bucket of a value: (base^(i-1), base^i] with base = 2^(2^-schema).
-pub(crate) fn native_index(value: f64) -> i32 {
+fn native_index(value: f64) -> i32 {
     if value <= 0.0 {
         return i32::MIN;
     }

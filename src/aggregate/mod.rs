@@ -21,7 +21,6 @@ mod totals;
 mod window;
 
 pub use names::Class;
-pub(crate) use histogram::native_index;
 pub(crate) use pulse::Pulse;
 pub(crate) use thread::AggregateThread;
 
@@ -100,6 +99,8 @@ pub(crate) struct Aggregator {
     ready_at: Option<Time>,
     labels: HashMap<(u16, usize), Arc<Labels>>,
     started: SystemTime,
+    /// Since the epoch; `None` where the system does not tell.
+    process_started: Option<Duration>,
     pulse: Arc<Pulse>,
 }
 
@@ -117,6 +118,7 @@ impl Aggregator {
         let none = std::iter::empty::<Source<'_>>();
         let totals = Totals::read(&retired, none, &names, scope, dropped_before);
         let windows = Windows::new(Frame::take(now, &totals, &distributions));
+        pulse.belongs_to(scope, dropped_before);
         pulse.drained(now);
         Aggregator {
             config: config.clone(),
@@ -133,6 +135,7 @@ impl Aggregator {
             ready_at: None,
             labels: HashMap::new(),
             started: SystemTime::now(),
+            process_started: process_started(),
             pulse,
         }
     }
@@ -272,6 +275,18 @@ impl Aggregator {
             Clock::Manual(_) => None,
         }
     }
+}
+
+/// Start of this process since the epoch, from `/proc`: boot time + start in clock ticks.
+fn process_started() -> Option<Duration> {
+    // Linux counts process times in ticks of 1/100 s on every architecture it shows them on.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The command's name may hold spaces and parentheses: fields count from behind the last one.
+    let start: f64 = stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()?;
+    let system = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: f64 = system.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
+    Duration::try_from_secs_f64(boot + start / TICKS_PER_SECOND).ok()
 }
 
 #[cfg(test)]

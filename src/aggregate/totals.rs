@@ -60,8 +60,6 @@ pub(super) struct Totals {
     /// By device: host time of the last step.
     pub(super) last_step: Vec<Option<u64>>,
     pub(super) in_flight: u64,
-    /// Whole requests dropped without finish.
-    pub(super) dropped_requests: u64,
 }
 
 /// A recorder as its reader sees it.
@@ -170,7 +168,6 @@ impl Totals {
         let accepted = counts.sum(cell::ACCEPTED);
         let mut totals = Totals {
             in_flight: accepted.saturating_sub(counts.ended() + dropped[0]),
-            dropped_requests: dropped[0],
             waiting: level(counts.waiting, dropped[1]),
             running: level(counts.running, dropped[2]),
             counts,

@@ -1,0 +1,141 @@
+//! Our own HTTP server: one named thread, a current-thread runtime, an accept loop with limits.
+//!
+//! A metrics port must survive whatever talks to it. Limits:
+//! 1. a header must be complete within `HEADER_WAIT`, and its size is bounded;
+//! 2. a connection lives at most `CONNECTION_LIFE`, then it is closed when its answer is out, and
+//!    after `CLOSE_WAIT` in any case: a client that reads nothing cannot hold memory longer;
+//! 3. at most `CONNECTIONS_MAX` at a time: the oldest makes room for the newest, so sockets that
+//!    are held open cannot shut a scraper out.
+
+use crate::scope::{Shared, StartError};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+const HEADER_WAIT: Duration = Duration::from_secs(5);
+const HEADER_BYTES_MAX: usize = 16 << 10;
+const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+const CONNECTIONS_MAX: usize = 256;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(crate) struct Server {
+    addr: SocketAddr,
+    stop: Arc<Notify>,
+    thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Binds on the caller's thread, so that a busy port is an error of `start`.
+    pub(crate) fn start(addr: SocketAddr, shared: Arc<Shared>) -> Result<Server, StartError> {
+        let refuse = |source: std::io::Error| {
+            let advice = advice(&source);
+            StartError::Listen { addr, source, advice }
+        };
+        let listener = std::net::TcpListener::bind(addr).map_err(refuse)?;
+        listener.set_nonblocking(true).map_err(refuse)?;
+        let addr = listener.local_addr().map_err(refuse)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(StartError::Thread)?;
+        let stop = Arc::new(Notify::new());
+        let stopped = stop.clone();
+        let router = super::router(shared.clone());
+        let serve = async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    tokio::spawn(accept(listener, router));
+                    stopped.notified().await
+                }
+                Err(error) => tracing::error!(%error, "the exporter cannot listen"),
+            }
+            // Leaving drops the runtime, and with it every connection.
+        };
+        let thread = std::thread::Builder::new()
+            .name("stepscope-http".into())
+            .spawn(move || runtime.block_on(serve))
+            .map_err(StartError::Thread)?;
+        Ok(Server { addr, stop, thread: Some(thread), shared })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Waits up to `patience` for one more scrape if anybody ever scraped, then ends the thread.
+    pub(crate) fn stop(&mut self, patience: Duration) {
+        let scrapes = || self.shared.scrapes.load(Ordering::Acquire);
+        let (before, deadline) = (scrapes(), Instant::now() + patience);
+        while before > 0 && scrapes() == before && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5))
+        }
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "another process, or a second engine in this one, holds the port: set Config::listen or STEPSCOPE_LISTEN to another port, or to port 0 for a free one"
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: use 127.0.0.1, [::1], 0.0.0.0 or one of its own"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need a privilege: use a higher one, such as 9464"
+        }
+        _ => "set Config::listen or STEPSCOPE_LISTEN to an address that can be listened on",
+    }
+}
+
+async fn accept(listener: TcpListener, router: axum::Router) {
+    let mut connections = VecDeque::<AbortHandle>::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, most likely: trying again at once would only spin.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort()
+        }
+        let connection = tokio::spawn(answer(stream, router.clone()));
+        connections.push_back(connection.abort_handle())
+    }
+}
+
+/// One connection, from accept to close.
+async fn answer(stream: TcpStream, router: axum::Router) {
+    // A scrape is one small request and one answer: nothing to gain from waiting for more.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_WAIT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::pin!(connection);
+    // Errors are the client's: a reset, a half-sent header, garbage. There is nobody to tell.
+    if tokio::time::timeout(CONNECTION_LIFE, connection.as_mut()).await.is_err() {
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(CLOSE_WAIT, connection).await;
+    }
+}
