@@ -194,7 +194,11 @@ impl Config {
             return refuse("kv_block_tokens", &0, "a block holds at least one token");
         }
         if self.model.is_empty() {
-            return refuse("model", &"", "name the model: Prometheus treats an empty label as none");
+            return refuse(
+                "model",
+                &"",
+                "name the model: Prometheus treats an empty label as none",
+            );
         }
         if self.worker_id.is_empty() {
             return refuse("worker_id", &"", "name the worker; leave it out for the host's name");

@@ -8,7 +8,7 @@ use crate::aggregate::Aggregator;
 use crate::catalog::{self, Id, labels};
 use crate::record::Time;
 use crate::record::cells::cell;
-use crate::scope::{Shared, Stage};
+use crate::shared::{Shared, Stage};
 use crate::snapshot::Snapshot;
 use serde::Serialize;
 
@@ -188,7 +188,9 @@ fn check(
 
 fn progress(stuck: Option<f64>) -> Check {
     let (status, sentence) = match stuck {
-        Some(age) => (Status::Critical, format!("No step ended for {age:.0} s with requests in flight.")),
+        Some(age) => {
+            (Status::Critical, format!("No step ended for {age:.0} s with requests in flight."))
+        }
         None => (Status::Healthy, "Steps go on, or nothing is in flight.".into()),
     };
     check("progress", status, stuck, "seconds", sentence)

@@ -20,20 +20,26 @@ pub mod snapshot;
 
 mod aggregate;
 mod clock;
+#[cfg(feature = "collector")]
+mod collector;
 mod config;
 #[cfg(feature = "export")]
 mod export;
 mod health;
 mod record;
 mod scope;
+mod shared;
 
 pub use aggregate::{Class, RecorderOptions};
 pub use clock::{Clock, ManualClock};
+#[cfg(feature = "collector")]
+pub use collector::Collector;
 pub use config::{Config, ConfigError, DEFAULT_LISTEN};
 pub use record::{
     Discard, ErrorType, Launch, OpenStep, Origin, Outcome, Phase, Pool, Preempt, Priority,
     Recorder, Request, Role, Series, Settled, Shape, Step, StepClock, StepSource, Stream, Ticket,
     Time, Wait,
 };
-pub use scope::{StartError, Stepscope};
+pub use scope::Stepscope;
+pub use shared::StartError;
 pub use snapshot::Snapshot;

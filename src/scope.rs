@@ -1,86 +1,16 @@
 //! `Stepscope`: the front door. Starts the threads, hands out recorders, answers readers, ends.
 
-use crate::aggregate::{AggregateThread, Aggregator, Class, Pulse, RecorderOptions};
+use crate::aggregate::{AggregateThread, Class, RecorderOptions};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::record::{Pool, Priority, Recorder, Series, Time};
+use crate::shared::{Shared, Stage, StartError};
 use crate::snapshot::{History, Snapshot};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long `Drop` waits for a last scrape.
 const DROP_PATIENCE: Duration = Duration::from_millis(100);
-
-/// Why a [`Stepscope`] did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// A setting cannot be used.
-    #[error("bad configuration: {0}")]
-    Config(#[from] ConfigError),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}; {advice}")]
-    Listen {
-        /// The address that was asked for.
-        addr: std::net::SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-        /// What to do.
-        advice: &'static str,
-    },
-    /// A thread could not be started.
-    #[error("cannot start a thread: {0}; the process is at its limit of threads or memory")]
-    Thread(#[source] std::io::Error),
-}
-
-/// Where a worker is in its life.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(crate) enum Stage {
-    Starting = 0,
-    Ready = 1,
-    Draining = 2,
-    Failed = 3,
-}
-
-/// What the front door, the exporter and the threads share.
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) clock: Clock,
-    aggregator: Arc<Mutex<Aggregator>>,
-    pub(crate) pulse: Arc<Pulse>,
-    pub(crate) started_at: Time,
-    stage: AtomicU8,
-    /// Scrapes answered so far.
-    pub(crate) scrapes: AtomicU64,
-}
-
-impl Shared {
-    /// The aggregator. Never taken on an engine thread once its recorder exists.
-    pub(crate) fn aggregator(&self) -> MutexGuard<'_, Aggregator> {
-        // A panic in a reader must not silence all others: the data is counters, never half-valid.
-        self.aggregator.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn stage(&self) -> Stage {
-        match self.stage.load(Ordering::Acquire) {
-            0 => Stage::Starting,
-            1 => Stage::Ready,
-            2 => Stage::Draining,
-            _ => Stage::Failed,
-        }
-    }
-
-    fn set_stage(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Release)
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let now = self.clock.now();
-        self.aggregator().snapshot(now)
-    }
-}
 
 /// Telemetry of one worker: one model, one port. Several may live in one process.
 ///
@@ -103,28 +33,14 @@ impl Stepscope {
     /// logs it and serves on with [`Recorder::disabled`].
     pub fn start(config: Config) -> Result<Stepscope, StartError> {
         config.check()?;
-        let clock = config.clock.clone();
-        let now = clock.now();
-        let pulse = Arc::new(Pulse::default());
-        let aggregator = Arc::new(Mutex::new(Aggregator::new(&config, now, pulse.clone())));
-        let shared = Arc::new(Shared {
-            clock: clock.clone(),
-            aggregator: aggregator.clone(),
-            pulse: pulse.clone(),
-            started_at: now,
-            stage: AtomicU8::new(Stage::Starting as u8),
-            scrapes: AtomicU64::new(0),
-            config,
-        });
+        let shared = Arc::new(Shared::new(config));
         #[cfg(feature = "export")]
         let server = match shared.config.listen {
             Some(addr) => Some(crate::export::Server::start(addr, shared.clone())?),
             None => None,
         };
-        let thread = match clock {
-            Clock::Monotonic => Some(
-                AggregateThread::start(aggregator, pulse, clock).map_err(StartError::Thread)?,
-            ),
+        let thread = match &shared.clock {
+            Clock::Monotonic => Some(shared.start_thread()?),
             Clock::Manual(_) => None,
         };
         Ok(Stepscope {
@@ -212,6 +128,12 @@ impl Stepscope {
     #[cfg(feature = "export")]
     pub fn router(&self) -> axum::Router {
         crate::export::router(self.shared.clone())
+    }
+
+    /// This scope as a collector for an engine's prometheus-client `Registry`.
+    #[cfg(feature = "collector")]
+    pub fn collector(&self) -> crate::Collector {
+        crate::Collector(self.shared.clone())
     }
 
     /// Ends: drains once more, waits up to `patience` for one more scrape (if anybody ever

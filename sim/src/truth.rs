@@ -92,6 +92,16 @@ pub struct End {
     pub kv_slots_used: u64,
 }
 
+impl Truth {
+    /// Writes the record in the form of `docs/truth-format.md`.
+    ///
+    /// # Errors
+    /// Whatever `out` says.
+    pub fn write(&self, _out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        todo!()
+    }
+}
+
 impl RequestLog {
     /// Tokens accepted so far.
     pub fn tokens(&self) -> u64 {

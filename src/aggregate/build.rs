@@ -3,16 +3,14 @@
 //! One function per part of the catalog; a child's number is (open value x closed values), as
 //! `Names::labels` reads it back.
 
+use super::aggregator::Aggregator;
 use super::totals::{Counts, Totals};
 use super::window::Frame;
-use super::Aggregator;
 use crate::catalog::{self, By, Id, Kind, Presence, Row, labels};
 use crate::record::Time;
 use crate::record::cells::{POOLS_MAX, cell};
 use crate::record::{ErrorType, Outcome};
-use crate::snapshot::{
-    Family, History, HistoryRow, Labels, Sampled, Snapshot, Value,
-};
+use crate::snapshot::{Family, History, HistoryRow, Labels, Sampled, Snapshot, Value};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -88,7 +86,8 @@ impl Aggregator {
         let counts = &totals.counts;
         let int = |n: u64| Some(Value::Int(n));
         let one = |n: u64| vec![int(n)];
-        let range = |first: usize, n: usize| (first..first + n).map(|c| int(counts.sum(c))).collect();
+        let range =
+            |first: usize, n: usize| (first..first + n).map(|c| int(counts.sum(c))).collect();
         Some(match row.id {
             Id::Requests => self.by_endpoint(counts, labels::STATUS.len(), Counts::by_status),
             Id::Errors => self.by_endpoint(counts, labels::ERROR_TYPE.len(), Counts::by_error),

@@ -30,8 +30,7 @@ impl Lookup {
     const KEYS: usize = 64 * 8;
 
     pub(super) fn new(grid: Grid) -> Lookup {
-        let bounds: Box<[u64]> =
-            grid.iter().map(|bound| bound.value).chain([u64::MAX]).collect();
+        let bounds: Box<[u64]> = grid.iter().map(|bound| bound.value).chain([u64::MAX]).collect();
         let mut first = Box::new([0; Lookup::KEYS]);
         for (key, place) in first.iter_mut().enumerate() {
             let lowest = Lookup::lowest(key);

@@ -3,7 +3,8 @@
 //! Engine threads wake nobody, so the timer must come by often enough: every 100 ms at rest, down to
 //! 1 ms while a ring was more than a quarter full.
 
-use super::{Aggregator, Pulse};
+use super::aggregator::Aggregator;
+use super::pulse::Pulse;
 use crate::clock::Clock;
 use crossbeam_utils::sync::{Parker, Unparker};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,8 +36,7 @@ impl AggregateThread {
             while !stopped.load(Ordering::Acquire) {
                 parker.park_timeout(wait);
                 let fill = {
-                    let mut aggregator =
-                        aggregator.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut aggregator = aggregator.lock().unwrap_or_else(PoisonError::into_inner);
                     let now = clock.now();
                     let fill = aggregator.drain(now);
                     aggregator.close_rows(now);

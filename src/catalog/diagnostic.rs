@@ -16,7 +16,11 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Inter-token latency: gap divided by the tokens accepted in it; one sample per token after the first emission.",
         healthy: None,
-        aliases: &[Alias { system: System::Sglang, name: "sglang:inter_token_latency_seconds", same: true }],
+        aliases: &[Alias {
+            system: System::Sglang,
+            name: "sglang:inter_token_latency_seconds",
+            same: true,
+        }],
     },
     Row {
         id: Id::Tpot,
@@ -29,7 +33,18 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "(last - first token) / (tokens - 1) of one request; one sample per request that ended by stop or length with two tokens or more.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:request_time_per_output_token_seconds", same: true }, Alias { system: System::OpenTelemetry, name: "gen_ai.server.time_per_output_token", same: true }],
+        aliases: &[
+            Alias {
+                system: System::Vllm,
+                name: "vllm:request_time_per_output_token_seconds",
+                same: true,
+            },
+            Alias {
+                system: System::OpenTelemetry,
+                name: "gen_ai.server.time_per_output_token",
+                same: true,
+            },
+        ],
     },
     Row {
         id: Id::Admission,
@@ -55,7 +70,11 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Enqueued to first admission into a batch; the first wait only; one sample per request, up to its end if it was never admitted.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:request_queue_time_seconds", same: true }],
+        aliases: &[Alias {
+            system: System::Vllm,
+            name: "vllm:request_queue_time_seconds",
+            same: true,
+        }],
     },
     Row {
         id: Id::Prefill,
@@ -68,7 +87,11 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "First admission to first token, other requests' steps between the chunks included; one sample per sequence.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:request_prefill_time_seconds", same: true }],
+        aliases: &[Alias {
+            system: System::Vllm,
+            name: "vllm:request_prefill_time_seconds",
+            same: true,
+        }],
     },
     Row {
         id: Id::Decode,
@@ -81,7 +104,11 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "First to last token; one sample per sequence that got a token.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:request_decode_time_seconds", same: true }],
+        aliases: &[Alias {
+            system: System::Vllm,
+            name: "vllm:request_decode_time_seconds",
+            same: true,
+        }],
     },
     Row {
         id: Id::EmitDelay,
@@ -159,7 +186,11 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Tokens generated for one request (its first sequence); one sample per request that ended by stop or length.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:request_generation_tokens", same: true }],
+        aliases: &[Alias {
+            system: System::Vllm,
+            name: "vllm:request_generation_tokens",
+            same: true,
+        }],
     },
     Row {
         id: Id::RequestPreemptions,
@@ -198,7 +229,11 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Tokens accepted for sequences, live.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:generation_tokens_total", same: true }],
+        aliases: &[Alias {
+            system: System::Vllm,
+            name: "vllm:generation_tokens_total",
+            same: true,
+        }],
     },
     Row {
         id: Id::RecomputedTokens,

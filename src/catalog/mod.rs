@@ -13,9 +13,7 @@ mod own;
 mod system;
 mod user;
 
-pub use schema::{
-    Alias, By, Healthy, Id, Kind, Label, Presence, Row, System, Tier, Unit,
-};
+pub use schema::{Alias, By, Healthy, Id, Kind, Label, Presence, Row, System, Tier, Unit};
 
 const TIERS: [&[Row]; 4] = [user::ROWS, system::ROWS, diagnostic::ROWS, own::ROWS];
 

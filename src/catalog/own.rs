@@ -67,7 +67,11 @@ pub(super) const ROWS: &[Row] = &[
         split: &[],
         presence: Presence::Always,
         help: "Now minus the end of the aggregate thread's last drain, read at the scrape.",
-        healthy: Some(Healthy { range: "below 0.2 s", warning: Some(10_000_000_000), critical: None }),
+        healthy: Some(Healthy {
+            range: "below 0.2 s",
+            warning: Some(10_000_000_000),
+            critical: None,
+        }),
         aliases: &[],
     },
     Row {

@@ -15,7 +15,11 @@ pub(super) const ROWS: &[Row] = &[
         split: &[Label { name: "phase", values: PHASE }],
         presence: Presence::WhenFed,
         help: "Duration of one engine step on the device's own clock, from stamps; one sample per step.",
-        healthy: Some(Healthy { range: "p99 of decode below 50 ms", warning: None, critical: None }),
+        healthy: Some(Healthy {
+            range: "p99 of decode below 50 ms",
+            warning: None,
+            critical: None,
+        }),
         aliases: &[],
     },
     Row {
@@ -67,7 +71,11 @@ pub(super) const ROWS: &[Row] = &[
         split: &[],
         presence: Presence::WhenFed,
         help: "Now minus the end of the last step of this device, read at the scrape: the heartbeat; with requests in flight it stays below a step.",
-        healthy: Some(Healthy { range: "below 1 s while requests are in flight", warning: None, critical: Some(30_000_000_000) }),
+        healthy: Some(Healthy {
+            range: "below 1 s while requests are in flight",
+            warning: None,
+            critical: Some(30_000_000_000),
+        }),
         aliases: &[],
     },
     Row {
@@ -81,7 +89,10 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Sequences in the last step, summed over ranks; 0 at idle.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:num_requests_running", same: false }, Alias { system: System::Sglang, name: "sglang:num_running_reqs", same: false }],
+        aliases: &[
+            Alias { system: System::Vllm, name: "vllm:num_requests_running", same: false },
+            Alias { system: System::Sglang, name: "sglang:num_running_reqs", same: false },
+        ],
     },
     Row {
         id: Id::RequestsRunning,
@@ -94,7 +105,10 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Sequences admitted into the batch and not put back.",
         healthy: None,
-        aliases: &[Alias { system: System::Vllm, name: "vllm:num_requests_running", same: true }, Alias { system: System::Sglang, name: "sglang:num_running_reqs", same: true }],
+        aliases: &[
+            Alias { system: System::Vllm, name: "vllm:num_requests_running", same: true },
+            Alias { system: System::Sglang, name: "sglang:num_running_reqs", same: true },
+        ],
     },
     Row {
         id: Id::QueueDepth,
@@ -107,7 +121,11 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Requests accepted and not running, by reason; an engine that reports no reasons has all of them under capacity.",
         healthy: Some(Healthy { range: "below 50", warning: Some(50), critical: Some(200) }),
-        aliases: &[Alias { system: System::Vllm, name: "vllm:num_requests_waiting", same: true }, Alias { system: System::Sglang, name: "sglang:num_queue_reqs", same: true }, Alias { system: System::Dynamo, name: "dynamo_frontend_queued_requests", same: false }],
+        aliases: &[
+            Alias { system: System::Vllm, name: "vllm:num_requests_waiting", same: true },
+            Alias { system: System::Sglang, name: "sglang:num_queue_reqs", same: true },
+            Alias { system: System::Dynamo, name: "dynamo_frontend_queued_requests", same: false },
+        ],
     },
     Row {
         id: Id::KvUtilization,
@@ -119,8 +137,16 @@ pub(super) const ROWS: &[Row] = &[
         split: &[],
         presence: Presence::WhenFed,
         help: "Referenced KV blocks divided by usable ones (total - reserved); cached but unreferenced blocks count as free.",
-        healthy: Some(Healthy { range: "below 0.85", warning: Some(850_000), critical: Some(950_000) }),
-        aliases: &[Alias { system: System::Vllm, name: "vllm:kv_cache_usage_perc", same: true }, Alias { system: System::Sglang, name: "sglang:token_usage", same: false }, Alias { system: System::TensorRtLlm, name: "kv_cache_utilization", same: true }],
+        healthy: Some(Healthy {
+            range: "below 0.85",
+            warning: Some(850_000),
+            critical: Some(950_000),
+        }),
+        aliases: &[
+            Alias { system: System::Vllm, name: "vllm:kv_cache_usage_perc", same: true },
+            Alias { system: System::Sglang, name: "sglang:token_usage", same: false },
+            Alias { system: System::TensorRtLlm, name: "kv_cache_utilization", same: true },
+        ],
     },
     Row {
         id: Id::KvBlocks,
@@ -172,7 +198,14 @@ pub(super) const ROWS: &[Row] = &[
         presence: Presence::Always,
         help: "Sequences put back to waiting; a timeout is no preemption.",
         healthy: Some(Healthy { range: "below 0.1 per second", warning: None, critical: None }),
-        aliases: &[Alias { system: System::Vllm, name: "vllm:num_preemptions_total", same: true }, Alias { system: System::Sglang, name: "sglang:num_retracted_requests_total", same: true }],
+        aliases: &[
+            Alias { system: System::Vllm, name: "vllm:num_preemptions_total", same: true },
+            Alias {
+                system: System::Sglang,
+                name: "sglang:num_retracted_requests_total",
+                same: true,
+            },
+        ],
     },
     Row {
         id: Id::GpuUtilization,

@@ -24,9 +24,21 @@ pub(super) const ROWS: &[Row] = &[
         }),
         aliases: &[
             Alias { system: System::Vllm, name: "vllm:time_to_first_token_seconds", same: true },
-            Alias { system: System::Sglang, name: "sglang:time_to_first_token_seconds", same: true },
-            Alias { system: System::Dynamo, name: "dynamo_frontend_time_to_first_token_seconds", same: false },
-            Alias { system: System::OpenTelemetry, name: "gen_ai.server.time_to_first_token", same: true },
+            Alias {
+                system: System::Sglang,
+                name: "sglang:time_to_first_token_seconds",
+                same: true,
+            },
+            Alias {
+                system: System::Dynamo,
+                name: "dynamo_frontend_time_to_first_token_seconds",
+                same: false,
+            },
+            Alias {
+                system: System::OpenTelemetry,
+                name: "gen_ai.server.time_to_first_token",
+                same: true,
+            },
         ],
     },
     Row {
@@ -46,8 +58,16 @@ pub(super) const ROWS: &[Row] = &[
         }),
         aliases: &[
             Alias { system: System::Vllm, name: "vllm:inter_token_latency_seconds", same: true },
-            Alias { system: System::Sglang, name: "sglang:inter_token_latency_seconds", same: false },
-            Alias { system: System::Dynamo, name: "dynamo_frontend_inter_token_latency_seconds", same: false },
+            Alias {
+                system: System::Sglang,
+                name: "sglang:inter_token_latency_seconds",
+                same: false,
+            },
+            Alias {
+                system: System::Dynamo,
+                name: "dynamo_frontend_inter_token_latency_seconds",
+                same: false,
+            },
         ],
     },
     Row {
@@ -63,9 +83,21 @@ pub(super) const ROWS: &[Row] = &[
         healthy: None,
         aliases: &[
             Alias { system: System::Vllm, name: "vllm:e2e_request_latency_seconds", same: false },
-            Alias { system: System::Sglang, name: "sglang:e2e_request_latency_seconds", same: false },
-            Alias { system: System::Dynamo, name: "dynamo_frontend_request_duration_seconds", same: false },
-            Alias { system: System::OpenTelemetry, name: "gen_ai.server.request.duration", same: true },
+            Alias {
+                system: System::Sglang,
+                name: "sglang:e2e_request_latency_seconds",
+                same: false,
+            },
+            Alias {
+                system: System::Dynamo,
+                name: "dynamo_frontend_request_duration_seconds",
+                same: false,
+            },
+            Alias {
+                system: System::OpenTelemetry,
+                name: "gen_ai.server.request.duration",
+                same: true,
+            },
         ],
     },
     Row {

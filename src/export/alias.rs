@@ -142,9 +142,8 @@ fn series(
             merged.map(|h| sampled(&[], Value::Histogram(h))).into_iter().collect()
         }
         Of::FinishedHistogram(id) => {
-            let finished = |l: &Labels| {
-                FINISHED.iter().any(|(status, _)| l.get("status") == Some(status))
-            };
+            let finished =
+                |l: &Labels| FINISHED.iter().any(|(status, _)| l.get("status") == Some(status));
             let merged = snapshot.merged(*id, finished);
             merged.map(|h| sampled(&[], Value::Histogram(h))).into_iter().collect()
         }

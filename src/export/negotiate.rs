@@ -45,7 +45,10 @@ pub(crate) fn format(accept: Option<&str>, offer_protobuf: bool) -> Format {
             }
             "application/vnd.google.protobuf"
                 if offer_protobuf
-                    && matches!(param("proto"), None | Some("io.prometheus.client.MetricFamily"))
+                    && matches!(
+                        param("proto"),
+                        None | Some("io.prometheus.client.MetricFamily")
+                    )
                     && matches!(param("encoding"), None | Some("delimited")) =>
             {
                 Format::Protobuf

@@ -4,7 +4,7 @@
 
 use crate::catalog::{self, Id, Unit, labels};
 use crate::health::{State, Status, Verdict};
-use crate::scope::Shared;
+use crate::shared::Shared;
 use crate::snapshot::{History, HistoryRow, LINES, Quantiles, Snapshot};
 use serde::Serialize;
 
@@ -119,11 +119,17 @@ fn tiles(snapshot: &Snapshot) -> Vec<Tile> {
     ];
     let share = cached_share(snapshot);
     let help = catalog::row(Id::PromptTokens).help;
-    tiles.push(Tile { id: "prefix_cache", title: "Prompt from cache", unit: "ratio", value: share, help });
-    // Of several devices or pools the fullest one is the news, and a sum of shares is none.
-    let fullest = snapshot.family(Id::KvUtilization).map(|family| {
-        family.series.iter().map(|s| s.value.as_f64()).fold(0.0, f64::max)
+    tiles.push(Tile {
+        id: "prefix_cache",
+        title: "Prompt from cache",
+        unit: "ratio",
+        value: share,
+        help,
     });
+    // Of several devices or pools the fullest one is the news, and a sum of shares is none.
+    let fullest = snapshot
+        .family(Id::KvUtilization)
+        .map(|family| family.series.iter().map(|s| s.value.as_f64()).fold(0.0, f64::max));
     tiles[4].value = fullest;
     tiles
 }
@@ -142,27 +148,45 @@ fn charts(rows: &[HistoryRow]) -> Vec<Chart> {
     // Step time from the device where it is known, from the host where it is not.
     let device = LINES.iter().position(|(id, _)| *id == Id::StepGpu).unwrap_or(0);
     let has_device = rows.iter().any(|row| (0..3).any(|i| row.quantiles[device + i].is_some()));
-    let (family, source) =
-        if has_device { (Id::StepGpu, "GPU") } else { (Id::StepHost, "host") };
+    let (family, source) = if has_device { (Id::StepGpu, "GPU") } else { (Id::StepHost, "host") };
     for (phase, name) in labels::PHASE.iter().enumerate() {
         let (id, title) = step_title(phase, source);
         debug_assert!(title.contains(name));
         charts.push(quantile_chart(id, title, family, Some(phase), rows))
     }
     charts.push(quantile_chart("queue_time", "Time in the queue", Id::Queue, None, rows));
-    charts.push(chart("tokens", "Tokens per second", "tokens/s", Id::GeneratedTokens, false, vec![
-        line("generated", rows, |row| per_second(row, row.generated)),
-    ]));
+    charts.push(chart(
+        "tokens",
+        "Tokens per second",
+        "tokens/s",
+        Id::GeneratedTokens,
+        false,
+        vec![line("generated", rows, |row| per_second(row, row.generated))],
+    ));
     let outcomes = labels::STATUS.iter().enumerate();
     let outcomes: Vec<Line> = outcomes
         .filter(|(status, _)| rows.iter().any(|row| row.ended[*status] > 0))
         .map(|(status, name)| line(name, rows, |row| per_second(row, row.ended[status])))
         .collect();
-    charts.push(chart("requests", "Requests ended, by outcome", "requests/s", Id::Requests, true, outcomes));
-    charts.push(chart("batch", "Running and waiting", "sequences", Id::RequestsRunning, false, vec![
-        line("running", rows, |row| Some(row.running as f64)),
-        line("waiting", rows, |row| Some(row.waiting as f64)),
-    ]));
+    charts.push(chart(
+        "requests",
+        "Requests ended, by outcome",
+        "requests/s",
+        Id::Requests,
+        true,
+        outcomes,
+    ));
+    charts.push(chart(
+        "batch",
+        "Running and waiting",
+        "sequences",
+        Id::RequestsRunning,
+        false,
+        vec![
+            line("running", rows, |row| Some(row.running as f64)),
+            line("waiting", rows, |row| Some(row.waiting as f64)),
+        ],
+    ));
     if rows.iter().any(|row| row.kv.is_some()) {
         let states = labels::KV_STATE.iter().enumerate();
         let states = states

@@ -229,10 +229,7 @@ fn exemplar(exemplar: &snapshot::Exemplar) -> Exemplar {
 }
 
 fn timestamp(since_epoch: Duration) -> Timestamp {
-    Timestamp {
-        seconds: since_epoch.as_secs() as i64,
-        nanos: since_epoch.subsec_nanos() as i32,
-    }
+    Timestamp { seconds: since_epoch.as_secs() as i64, nanos: since_epoch.subsec_nanos() as i32 }
 }
 
 #[cfg(test)]

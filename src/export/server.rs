@@ -7,7 +7,7 @@
 //! 3. at most `CONNECTIONS_MAX` at a time: the oldest makes room for the newest, so sockets that
 //!    are held open cannot shut a scraper out.
 
-use crate::scope::{Shared, StartError};
+use crate::shared::{Shared, StartError};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -52,7 +52,7 @@ impl Server {
             .map_err(StartError::Thread)?;
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
-        let router = super::router(shared.clone());
+        let router = super::routes::router(shared.clone());
         let serve = async move {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {

@@ -164,9 +164,7 @@ impl Core {
                     self.sample(Metric::GpuGap, open.work as u8, device, self.span(ns, 0))
                 }
             }
-            Settled::Lost => {
-                self.sample(Metric::StepHost, phase, 0, self.span(at.0, open.begin.0))
-            }
+            Settled::Lost => self.sample(Metric::StepHost, phase, 0, self.span(at.0, open.begin.0)),
         }
         self.sample(Metric::Batch, 0, 0, sequences);
         self.out.flush()

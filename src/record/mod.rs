@@ -24,8 +24,6 @@ mod tests;
 pub(crate) use self::core::{SAMPLE_NS_MAX, Settings};
 pub use recorder::Recorder;
 pub use request::{Pool, Priority, Request, Series, Stream};
-pub use step::{
-    Launch, OpenStep, Phase, Settled, Shape, Step, StepClock, StepSource, Ticket,
-};
+pub use step::{Launch, OpenStep, Phase, Settled, Shape, Step, StepClock, StepSource, Ticket};
 pub use time::{Origin, Time};
 pub use words::{Discard, ErrorType, Outcome, Preempt, Role, Wait};

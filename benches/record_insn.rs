@@ -1,0 +1,78 @@
+//! Instructions per call of the hot verbs, by callgrind, with limits that do not depend on the
+//! machine's mood. Skipped where valgrind or gungraun's runner is missing.
+//!
+//! A limit is per call: instructions per token x batch. Raising one needs a reason in the commit.
+#![allow(missing_docs)]
+
+use std::process::{Command, ExitCode};
+
+mod counted {
+    use gungraun::prelude::*;
+    use std::hint::black_box;
+    use stepscope::{Recorder, Request, Step};
+    use stepscope_benches::{Bench, CASES};
+
+    /// A case in its steady state: the batch has emitted before, the next step is prepared.
+    fn ready(name: &str) -> (Bench, Step) {
+        let case = CASES.iter().find(|case| case.name == name).expect("a case of the list");
+        let mut bench = Bench::new(*case);
+        for _ in 0..16 {
+            let step = bench.prepare();
+            bench.tokens(&step);
+            bench.drain()
+        }
+        let step = bench.prepare();
+        (bench, step)
+    }
+
+    fn limit(instructions: u64) -> LibraryBenchmarkConfig {
+        let mut callgrind = Callgrind::default();
+        callgrind.hard_limits([(EventKind::Ir, instructions)]);
+        let mut config = LibraryBenchmarkConfig::default();
+        config.tool(callgrind);
+        config
+    }
+
+    #[library_benchmark]
+    #[bench::equal_64(args = ("equal_64"), setup = ready, config = limit(16 * 64))]
+    #[bench::equal_256(args = ("equal_256"), setup = ready, config = limit(13 * 256))]
+    #[bench::odd_10_percent_256(args = ("10_percent_odd_256"), setup = ready, config = limit(36 * 256))]
+    #[bench::classes_6_256(args = ("6_classes_256"), setup = ready, config = limit(56 * 256))]
+    #[bench::accepted_4_256(args = ("accepted_1_to_4_256"), setup = ready, config = limit(52 * 256))]
+    #[bench::all_different_256(args = ("all_different_256"), setup = ready, config = limit(175 * 256))]
+    fn tokens((mut bench, step): (Bench, Step)) -> Bench {
+        bench.tokens(&step);
+        bench
+    }
+
+    fn disabled() -> (Recorder, Request, Step) {
+        let step = Step::bench_at(stepscope::Time::from_nanos(5));
+        (Recorder::disabled(), Request::empty(), step)
+    }
+
+    #[library_benchmark]
+    #[bench::token(args = (), setup = disabled, config = limit(20))]
+    fn disabled_verb((mut rec, mut req, step): (Recorder, Request, Step)) -> (Recorder, Request) {
+        rec.token(black_box(&step), black_box(&mut req), 1);
+        (rec, req)
+    }
+
+    library_benchmark_group!(name = record, benchmarks = [tokens, disabled_verb]);
+    gungraun::main!(library_benchmark_groups = record);
+
+    pub(super) fn run() {
+        main()
+    }
+}
+
+fn main() -> ExitCode {
+    for tool in ["valgrind", "gungraun-runner"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            let required = std::env::var("STEPSCOPE_REQUIRE_TOOLS").is_ok_and(|v| v == "1");
+            println!("skipped: {tool} is missing");
+            return if required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    }
+    counted::run();
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,140 @@
+//! One worker of the demo: a simulated engine, its Stepscope, and the comparison of the two.
+
+use crate::agreement::Comparison;
+use crate::book::Book;
+use crate::demo::Plan;
+use crate::expect::{Moment, expect};
+use crate::exposition::Exposition;
+use crate::pace::Pace;
+use crate::scrape::{scrape, url};
+use anyhow::{Context, Result};
+use std::net::SocketAddr;
+use stepscope::snapshot::HistoryRow;
+use stepscope::{Clock, Config, Role, Stepscope, Time};
+use stepscope_sim::engine::{Engine, Options};
+use stepscope_sim::truth::{Run, Truth};
+
+/// An engine that serves, and the scope it reports to.
+pub struct Worker {
+    // Before the scope: an engine that goes down stops producing first.
+    engine: Engine,
+    scope: Stepscope,
+    clock: Clock,
+    addr: SocketAddr,
+    ready: [Time; 2],
+}
+
+/// One worker's life, from its start to the last scrape.
+pub struct Life {
+    /// What the engine knows.
+    pub truth: Truth,
+    /// The same as numbers.
+    pub book: Book,
+    /// What `/metrics` said.
+    pub exposition: Exposition,
+    /// The two beside each other.
+    pub comparison: Comparison,
+}
+
+impl Worker {
+    /// Starts the worker of this number, counted from 0.
+    ///
+    /// # Errors
+    /// A setting that cannot be used, or an address that cannot be listened on.
+    pub fn start(plan: &Plan, number: u16, listen: SocketAddr, pace: &Pace) -> Result<Worker> {
+        let run = identity(plan, number);
+        let clock = pace.clock();
+        let scope = Stepscope::start(config(plan, &run, listen, clock.clone()))?;
+        let addr = scope.local_addr().context("the exporter has no address")?;
+        let options = Options {
+            profile: plan.profile,
+            scenario: plan.scenario,
+            inject: (plan.inject.from, plan.inject.until),
+            seed: plan.seed,
+            speculation: plan.speculation,
+            worker: number.into(),
+            workers: plan.workers.into(),
+            sabotage: plan.sabotage,
+        };
+        let engine = Engine::new(&scope, run, plan.trace.clone(), pace.now(), options);
+        let before = clock.now();
+        scope.mark_ready();
+        let ready = [before, clock.now()];
+        Ok(Worker { engine, scope, clock, addr, ready })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The same for a browser.
+    pub fn url(&self) -> String {
+        url(self.addr)
+    }
+
+    /// When something happens in the engine next.
+    pub fn next_at(&self) -> Option<Time> {
+        self.engine.next_at()
+    }
+
+    /// Everything up to `now` happens, in the engine first.
+    pub fn advance_to(&mut self, now: Time) {
+        self.engine.advance_to(now);
+        self.scope.advance(now)
+    }
+
+    /// The last ten minutes as the page shows them, the open row last.
+    pub fn rows(&self) -> Vec<HistoryRow> {
+        self.scope.history().rows
+    }
+
+    /// Scrapes the worker, which is at rest, and compares.
+    ///
+    /// # Errors
+    /// `/metrics` gives no valid answer.
+    pub fn settle(&self) -> Result<Life> {
+        let truth = self.engine.truth();
+        let before = self.clock.now();
+        let exposition = scrape(self.addr)?;
+        let scraped = [before, self.clock.now()];
+        let book = expect(&truth, Moment { ready: self.ready, scraped });
+        let comparison = Comparison::of(&book, &exposition);
+        Ok(Life { truth, book, exposition, comparison })
+    }
+}
+
+fn identity(plan: &Plan, number: u16) -> Run {
+    let defaults = Config::default();
+    let ns = |ms: u32| u64::from(ms) * 1_000_000;
+    Run {
+        model: plan.profile.model().into(),
+        worker_id: format!("w{number}"),
+        role: Role::Both,
+        engine: "stepscope-sim".into(),
+        engine_version: env!("CARGO_PKG_VERSION").into(),
+        gpu_id: number.to_string(),
+        node: defaults.node,
+        ttft_objective_ns: ns(defaults.ttft_objective_ms),
+        tbt_objective_ns: ns(defaults.tbt_objective_ms),
+        kv_block_tokens: plan.profile.kv_block_tokens(),
+    }
+}
+
+/// The same identity as the scope wants it; the objectives stay at their defaults.
+fn config(plan: &Plan, run: &Run, listen: SocketAddr, clock: Clock) -> Config {
+    Config {
+        model: run.model.clone(),
+        worker_id: run.worker_id.clone(),
+        engine: run.engine.clone(),
+        engine_version: run.engine_version.clone(),
+        role: run.role,
+        gpu_id: run.gpu_id.clone(),
+        node: run.node.clone(),
+        listen: Some(listen),
+        kv_block_tokens: Some(run.kv_block_tokens),
+        vllm_aliases: plan.has_vllm_aliases,
+        clock,
+        ..Config::default()
+    }
+}

@@ -1,0 +1,101 @@
+//! What the front door, the exporter and the threads of one scope share.
+
+use crate::aggregate::{AggregateThread, Aggregator, Pulse};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::record::Time;
+use crate::snapshot::Snapshot;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Why a [`Stepscope`](crate::Stepscope) did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting cannot be used.
+    #[error("bad configuration: {0}")]
+    Config(#[from] ConfigError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {source}; {advice}")]
+    Listen {
+        /// The address that was asked for.
+        addr: std::net::SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}; the process is at its limit of threads or memory")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    Starting = 0,
+    Ready = 1,
+    Draining = 2,
+    Failed = 3,
+}
+
+/// What the front door, the exporter and the threads share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    aggregator: Arc<Mutex<Aggregator>>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) started_at: Time,
+    stage: AtomicU8,
+    /// Scrapes answered so far.
+    pub(crate) scrapes: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config) -> Shared {
+        let clock = config.clock.clone();
+        let started_at = clock.now();
+        let pulse = Arc::new(Pulse::default());
+        let aggregator = Aggregator::new(&config, started_at, pulse.clone());
+        Shared {
+            config,
+            clock,
+            aggregator: Arc::new(Mutex::new(aggregator)),
+            pulse,
+            started_at,
+            stage: AtomicU8::new(Stage::Starting as u8),
+            scrapes: AtomicU64::new(0),
+        }
+    }
+
+    /// The thread that drains, for a clock that moves by itself.
+    pub(crate) fn start_thread(&self) -> Result<AggregateThread, StartError> {
+        AggregateThread::start(self.aggregator.clone(), self.pulse.clone(), self.clock.clone())
+            .map_err(StartError::Thread)
+    }
+
+    /// The aggregator. Never taken on an engine thread once its recorder exists.
+    pub(crate) fn aggregator(&self) -> MutexGuard<'_, Aggregator> {
+        // A panic in a reader must not silence all others: the data is counters, never half-valid.
+        self.aggregator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Ready,
+            2 => Stage::Draining,
+            _ => Stage::Failed,
+        }
+    }
+
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Release)
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        self.aggregator().snapshot(now)
+    }
+}
