@@ -8,14 +8,15 @@ use std::process::{Command, ExitCode};
 
 mod counted {
     use gungraun::prelude::*;
+    use gungraun::{Callgrind, EventKind};
     use std::hint::black_box;
     use stepscope::{Recorder, Request, Step};
     use stepscope_benches::{Bench, CASES};
 
     /// A case in its steady state: the batch has emitted before, the next step is prepared.
-    fn ready(name: &str) -> (Bench, Step) {
+    fn ready(name: &str) -> (Box<Bench>, Step) {
         let case = CASES.iter().find(|case| case.name == name).expect("a case of the list");
-        let mut bench = Bench::new(*case);
+        let mut bench = Box::new(Bench::new(*case));
         for _ in 0..16 {
             let step = bench.prepare();
             bench.tokens(&step);
@@ -40,21 +41,22 @@ mod counted {
     #[bench::classes_6_256(args = ("6_classes_256"), setup = ready, config = limit(56 * 256))]
     #[bench::accepted_4_256(args = ("accepted_1_to_4_256"), setup = ready, config = limit(52 * 256))]
     #[bench::all_different_256(args = ("all_different_256"), setup = ready, config = limit(175 * 256))]
-    fn tokens((mut bench, step): (Bench, Step)) -> Bench {
+    fn tokens((mut bench, step): (Box<Bench>, Step)) -> Box<Bench> {
         bench.tokens(&step);
         bench
     }
 
-    fn disabled() -> (Recorder, Request, Step) {
+    fn disabled() -> Box<(Recorder, Request, Step)> {
         let step = Step::bench_at(stepscope::Time::from_nanos(5));
-        (Recorder::disabled(), Request::empty(), step)
+        Box::new((Recorder::disabled(), Request::empty(), step))
     }
 
     #[library_benchmark]
     #[bench::token(args = (), setup = disabled, config = limit(20))]
-    fn disabled_verb((mut rec, mut req, step): (Recorder, Request, Step)) -> (Recorder, Request) {
-        rec.token(black_box(&step), black_box(&mut req), 1);
-        (rec, req)
+    fn disabled_verb(mut given: Box<(Recorder, Request, Step)>) -> Box<(Recorder, Request, Step)> {
+        let (rec, req, step) = &mut *given;
+        rec.token(black_box(step), black_box(req), 1);
+        given
     }
 
     library_benchmark_group!(name = record, benchmarks = [tokens, disabled_verb]);

@@ -31,6 +31,11 @@ impl Agreement {
     pub fn holds(&self) -> bool {
         self.error <= self.bound
     }
+
+    /// The error as a share of the larger of the two numbers.
+    pub fn relative_error(&self) -> f64 {
+        self.error / self.engine.abs().max(self.reported.abs())
+    }
 }
 
 /// A worker's whole exposition, compared.
@@ -130,14 +135,18 @@ fn with_queue_sums(exposition: &Exposition) -> Exposition {
     let (queue, mut rest): (Exposition, Exposition) =
         exposition.clone().into_iter().partition(|(key, _)| key.name == depth);
     for (name, by) in [(QUEUE_BY_REASON, "reason"), (QUEUE_BY_PRIORITY, "priority")] {
-        let mut sums = BTreeMap::<Labels, i128>::new();
+        let mut sums = BTreeMap::<Labels, Option<i128>>::new();
         for (key, text) in &queue {
             let kept = ["model", "worker_id", by];
             let mut labels = key.labels.clone();
             labels.retain(|label, _| kept.contains(&label.as_str()));
-            *sums.entry(labels).or_default() += stored_units(text, 1).XX
+            let sum = sums.entry(labels).or_insert(Some(0));
+            *sum = sum.zip(stored_units(text, 1)).map(|(sum, n)| sum + n)
         }
-        rest.extend(sums.into_iter().map(|(labels, n)| (Key::new(name, labels), n.to_string())))
+        for (labels, sum) in sums {
+            let text = sum.map_or("no whole number".into(), |n| n.to_string());
+            rest.insert(Key::new(name, labels), text);
+        }
     }
     rest
 }

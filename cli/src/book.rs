@@ -330,9 +330,9 @@ mod tests {
         }
         let expected = book.expected();
         let value = |name: &str, le: Option<&str>| {
-            let found = expected.iter().find(|(key, _)| {
-                key.name == name && le.is_none_or(|le| key.has("le", le))
-            });
+            let found = expected
+                .iter()
+                .find(|(key, _)| key.name == name && le.is_none_or(|le| key.has("le", le)));
             found.map(|(_, expected)| expected.amount)
         };
         let whole = |units, scale| Some(Amount::Whole { units, scale });

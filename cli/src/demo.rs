@@ -155,7 +155,8 @@ impl Demo {
         if self.pace.now() >= at {
             return Ok(());
         }
-        let addresses: Vec<SocketAddr> = self.workers.drain(..).map(|worker| worker.addr()).collect();
+        let addresses: Vec<SocketAddr> =
+            self.workers.drain(..).map(|worker| worker.addr()).collect();
         progress.say("the workers are down, their ports closed");
         while self.pace.now() < at && !self.interrupt.is_wanted() {
             self.pace.wait_until(at);

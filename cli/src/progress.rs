@@ -71,7 +71,8 @@ fn describe(workers: &[Worker]) -> String {
     let sum = |of: fn(&HistoryRow) -> u64| now.iter().map(|row| of(row)).sum::<u64>();
     let mut parts = vec![];
     for (label, id) in [("TTFT", Id::Ttft), ("TBT", Id::Tbt)] {
-        if let Some(quantiles) = histories.iter().filter_map(|rows| newest(rows, id)).max_by(slower) {
+        if let Some(quantiles) = histories.iter().filter_map(|rows| newest(rows, id)).max_by(slower)
+        {
             let (p50, p99) = (seconds(quantiles.p50), seconds(quantiles.p99));
             parts.push(format!("{label} p50 {p50} p99 {p99}"))
         }

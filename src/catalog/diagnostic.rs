@@ -171,7 +171,7 @@ pub(super) const ROWS: &[Row] = &[
         by: By::Process,
         split: &[],
         presence: Presence::Always,
-        help: "Prompt tokens of one request; one sample per request that ended by stop or length.",
+        help: "Prompt tokens of one request; one sample per request that ended by stop or length with a token and whose engine reports prompt positions.",
         healthy: None,
         aliases: &[Alias { system: System::Vllm, name: "vllm:request_prompt_tokens", same: true }],
     },
@@ -184,7 +184,7 @@ pub(super) const ROWS: &[Row] = &[
         by: By::Process,
         split: &[],
         presence: Presence::Always,
-        help: "Tokens generated for one request (its first sequence); one sample per request that ended by stop or length.",
+        help: "Tokens generated for one request (its first sequence); one sample per request that ended by stop or length with a token.",
         healthy: None,
         aliases: &[Alias {
             system: System::Vllm,

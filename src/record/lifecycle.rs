@@ -302,8 +302,9 @@ impl Core {
         if was_scheduled {
             self.sample(Metric::Preemptions, 0, class, req.evictions as u64)
         }
+        self.judge_availability(class, outcome);
         if self.role != Role::Prefill && outcome != Outcome::Handover {
-            self.judge(req, outcome, duration)
+            self.judge_latency(req, outcome, duration)
         }
         if outcome == Outcome::Aborted {
             let cell = cell::DISCARDED + Discard::Aborted as usize;
@@ -333,22 +334,26 @@ impl Core {
         }
     }
 
-    /// SLO objectives and requests without a first token: counters, decided once per request.
-    fn judge(&mut self, req: &Request, outcome: Outcome, duration: u64) {
-        let class = req.class();
-        let cells = &self.out.cells;
-        let book = |objective: usize, good: bool| {
-            cells.add(class, cell::SLO + objective * 2 + good as usize, 1)
-        };
+    /// One event of an objective: a counter, decided once per request.
+    fn book(&self, class: u16, objective: usize, good: bool) {
+        self.out.cells.add(class, cell::SLO + objective * 2 + good as usize, 1)
+    }
+
+    fn judge_availability(&self, class: u16, outcome: Outcome) {
         match outcome {
-            Outcome::Stop | Outcome::Length => book(AVAILABILITY, true),
+            Outcome::Stop | Outcome::Length => self.book(class, AVAILABILITY, true),
             Outcome::Failed(e) | Outcome::Rejected(e) if e != ErrorType::Input => {
-                book(AVAILABILITY, false)
+                self.book(class, AVAILABILITY, false)
             }
             _ => {}
         }
+    }
+
+    /// The TTFT and TBT objectives, and requests that never had a first token.
+    fn judge_latency(&self, req: &Request, outcome: Outcome, duration: u64) {
+        let class = req.class();
         if req.has(flag::TTFT) {
-            book(TTFT, !req.has(flag::TTFT_SLOW))
+            self.book(class, TTFT, !req.has(flag::TTFT_SLOW))
         } else {
             let why = match outcome {
                 Outcome::Aborted => 0,
@@ -356,16 +361,16 @@ impl Core {
                 Outcome::Rejected(_) => 2,
                 _ => 3,
             };
-            cells.add(class, cell::NO_FIRST + why, 1);
+            self.out.cells.add(class, cell::NO_FIRST + why, 1);
             if duration > self.ttft_ns {
                 // It left before its first token and had waited too long: else the worst cases
                 // would vanish from the objective.
-                book(TTFT, false)
+                self.book(class, TTFT, false)
             }
         }
         let gaps = req.gaps() as u64;
         if gaps > 0 {
-            book(TBT, req.slow as u64 * SLOW_GAPS_ONE_IN <= gaps)
+            self.book(class, TBT, req.slow as u64 * SLOW_GAPS_ONE_IN <= gaps)
         }
     }
 }

@@ -1,1 +1,6 @@
+//! The record layer against an oracle that keeps whole logs, and single facts in sentences.
 
+mod agreement;
+mod facts;
+mod harness;
+mod oracle;

@@ -1,0 +1,172 @@
+//! The layout shows the design: data flows one way, and imports point the other way.
+#![allow(missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Floors of the library, lowest first. A module may import modules of lower floors only.
+const FLOORS: &[&[&str]] = &[
+    &["catalog"],
+    &["record"],
+    &["clock", "snapshot"],
+    &["config"],
+    &["aggregate"],
+    &["shared"],
+    &["health", "collector"],
+    &["export"],
+    &["scope"],
+];
+
+/// Most lines of a source file: above it, look whether it still has one job.
+const LINES_MAX: usize = 600;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "tests" && name != "target") {
+                sources(&path, found)
+            }
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+            found.push(path)
+        }
+    }
+}
+
+/// The file's code without comments and without its test module, which stands last.
+fn code(path: &Path) -> String {
+    let text = std::fs::read_to_string(path).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// First segments of every path behind `prefix`, in braces too: `crate::{a::B, c}` gives a and c.
+fn paths_behind(code: &str, prefix: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in code.match_indices(prefix) {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let (mut depth, mut start) = (1, true);
+            let mut word = String::new();
+            for c in group.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 1 => start = true,
+                    c if (c.is_alphanumeric() || c == '_') && depth == 1 && start => word.push(c),
+                    c if c.is_whitespace() && word.is_empty() => {}
+                    _ if depth == 1 => start = false,
+                    _ => {}
+                }
+                if !word.is_empty() && (!start || depth == 0 || c == ',' || c == '{' || c == ':') {
+                    found.insert(std::mem::take(&mut word));
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        } else {
+            found.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found.retain(|word: &String| word.chars().next().is_some_and(|c| c.is_lowercase()));
+    found
+}
+
+fn module_of(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_string_lossy();
+    first.trim_end_matches(".rs").to_string()
+}
+
+#[test]
+fn no_module_imports_one_of_its_own_floor_or_above() {
+    let floor = |module: &str| FLOORS.iter().position(|floor| floor.contains(&module));
+    let mut files = vec![];
+    sources(&root().join("src"), &mut files);
+    let mut seen = BTreeSet::new();
+    for file in files.iter().filter(|file| !file.ends_with("lib.rs")) {
+        let module = module_of(file);
+        let own = floor(&module).unwrap_or_else(|| panic!("{module} stands on no floor"));
+        seen.insert(module.clone());
+        for import in paths_behind(&code(file), "crate::").iter().filter(|i| **i != module) {
+            let Some(theirs) = floor(import) else { panic!("{}: {import}?", file.display()) };
+            assert!(theirs < own, "{} imports {import}: an arrow upward", file.display());
+        }
+    }
+    let floors: BTreeSet<String> =
+        FLOORS.iter().copied().flatten().map(|m| m.to_string()).collect();
+    assert_eq!(seen, floors, "FLOORS and src/ differ");
+}
+
+#[test]
+fn no_circle_runs_through_the_files_of_a_module() {
+    for module in ["catalog", "record", "aggregate", "export"] {
+        let folder = root().join("src").join(module);
+        let mut files = vec![];
+        sources(&folder, &mut files);
+        let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+        let names: BTreeSet<String> = files.iter().map(name).collect();
+        let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        // The façade only re-exports; a circle is one among the files behind it.
+        for file in files.iter().filter(|file| !file.ends_with("mod.rs")) {
+            let code = code(file);
+            let mut named = paths_behind(&code, "super::");
+            named.extend(paths_behind(&code, &format!("crate::{module}::")));
+            named.retain(|import| names.contains(import));
+            imports.insert(name(file), named);
+        }
+        // Take away what imports nothing that is left, until nothing moves.
+        loop {
+            let left: BTreeSet<String> = imports.keys().cloned().collect();
+            let before = imports.len();
+            imports.retain(|_, named| named.iter().any(|import| left.contains(import)));
+            if imports.len() == before {
+                break;
+            }
+        }
+        assert!(imports.is_empty(), "a circle in {module}: {imports:?}");
+    }
+}
+
+#[test]
+fn every_file_says_its_job_first_and_stays_short() {
+    for folder in ["src", "sim/src", "cli/src", "benches", "tests"] {
+        let mut files = vec![];
+        sources(&root().join(folder), &mut files);
+        for file in files {
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(text.starts_with("//! "), "{} does not say its job", file.display());
+            let lines = text.lines().count();
+            assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
+        }
+    }
+}
+
+#[test]
+fn no_name_of_the_catalog_is_typed_a_second_time_in_the_library() {
+    let names: Vec<&str> = stepscope::catalog::ROWS.iter().map(|row| row.name).collect();
+    let mut files = vec![];
+    sources(&root().join("src"), &mut files);
+    for file in files.iter().filter(|file| module_of(file) != "catalog") {
+        let code = code(file);
+        for name in &names {
+            assert!(!code.contains(&format!("\"{name}")), "{} types {name}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_path_reader_reads_braces() {
+    let code = "use crate::{record::Time, config::{A, b}, clock};\ncrate::catalog::row(x)";
+    let found: Vec<String> = paths_behind(code, "crate::").into_iter().collect();
+    assert_eq!(found, ["catalog", "clock", "config", "record"]);
+}
