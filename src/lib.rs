@@ -43,3 +43,8 @@ pub use record::{
 pub use scope::Stepscope;
 pub use shared::StartError;
 pub use snapshot::Snapshot;
+
+/// The README's code compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -222,9 +222,10 @@ fn objectives(book: &mut Book, r: &RequestLog, end: u64, outcome: Outcome, run: 
         None if end - r.recv > run.ttft_objective_ns => judge("ttft", false),
         None => {}
     }
-    if r.tok.len() > 1 {
-        let slow = gaps(r).filter(|gap| *gap > run.tbt_objective_ns).count();
-        judge("tbt", slow * SLOW_GAPS_ONE_IN <= r.tok.len() - 1)
+    let slow = gaps(r).filter(|gap| *gap > run.tbt_objective_ns).count();
+    match gaps(r).count() {
+        0 => {}
+        gaps => judge("tbt", slow * SLOW_GAPS_ONE_IN <= gaps),
     }
     if r.tok.is_empty() {
         let reason = match RequestLog::outcome_texts(outcome).0 {

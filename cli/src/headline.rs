@@ -49,16 +49,17 @@ impl<'a> Fleet<'a> {
         }
         rows.extend(self.quantile("KV cache utilization", Id::KvStepUtilization, 1.0, "peak"));
         for status in labels::STATUS {
-            rows.extend(self.total(&format!("requests, {status}"), Id::Requests, "status", status))
+            let part = Some(("status", *status));
+            rows.extend(self.total(&format!("requests, {status}"), Id::Requests, part))
         }
-        rows.extend(self.total("requests in flight", Id::RequestsInFlight, "", ""));
-        for source in ["computed", "cached"] {
-            let label = format!("prompt tokens, {source}");
-            rows.extend(self.total(&label, Id::PromptTokens, "source", source))
+        rows.extend(self.total("requests in flight", Id::RequestsInFlight, None));
+        for source in labels::PROMPT_SOURCE {
+            let part = Some(("source", *source));
+            rows.extend(self.total(&format!("prompt tokens, {source}"), Id::PromptTokens, part))
         }
-        rows.extend(self.total("generated tokens", Id::GeneratedTokens, "", ""));
-        rows.extend(self.total("recomputed tokens", Id::RecomputedTokens, "", ""));
-        rows.extend(self.total("preemptions", Id::Preemptions, "", ""));
+        rows.extend(self.total("generated tokens", Id::GeneratedTokens, None));
+        rows.extend(self.total("recomputed tokens", Id::RecomputedTokens, None));
+        rows.extend(self.total("preemptions", Id::Preemptions, None));
         rows
     }
 
@@ -106,21 +107,20 @@ impl<'a> Fleet<'a> {
         Some(Headline { label: format!("{label} mean"), unit: row.unit, agreement })
     }
 
-    /// A counter or level over all workers; `None` where both sides say 0 of a labelled part.
-    fn total(&self, label: &str, id: Id, name: &str, value: &str) -> Option<Headline> {
-        let row = catalog::row(id);
-        let pair = [(name, value)];
-        let with = if name.is_empty() { &pair[..0] } else { &pair[..] };
+    /// A counter or level over all workers, or the part of it that carries a label; `None` for a
+    /// part that is 0 on both sides.
+    fn total(&self, label: &str, id: Id, part: Option<(&str, &str)>) -> Option<Headline> {
+        let name = catalog::row(id).name;
+        let with = part.as_slice();
         let engine: u64 = self.workers.iter().map(|(book, _)| book.total(id, with)).sum();
         let reported: i128 =
-            self.workers.iter().map(|(_, exposition)| total(exposition, row.name, with)).sum();
-        if engine == 0 && reported == 0 && !with.is_empty() {
+            self.workers.iter().map(|(_, exposition)| total(exposition, name, with)).sum();
+        if part.is_some() && engine == 0 && reported == 0 {
             return None;
         }
-        let selector =
-            if name.is_empty() { String::new() } else { format!("{{{name}={value:?}}}") };
+        let selector = part.map(|(label, value)| format!("{{{label}={value:?}}}"));
         let agreement = Agreement {
-            metric: format!("sum({}{selector})", row.name),
+            metric: format!("sum({name}{})", selector.unwrap_or_default()),
             engine: engine as f64,
             reported: reported as f64,
             error: reported.abs_diff(engine.into()) as f64,

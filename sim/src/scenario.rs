@@ -1,10 +1,13 @@
-//! What goes wrong, and when.
+//! What goes wrong, when, and how much.
 //!
 //! A scenario is injected in `[from, until)` since the engine's start and then lifted; before and
-//! after it the engine is healthy.
+//! after it the engine is healthy. All numbers of all scenarios stand here; the engine asks
+//! [`Injection`] at the places where something can go wrong.
 
+use crate::scheduler::Limits;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// Something that goes wrong in serving.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -116,4 +119,154 @@ impl FromStr for Scenario {
 
 fn names() -> String {
     Scenario::ALL.iter().map(|scenario| scenario.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// `PreemptionStorm`, `KvExhaustion`: blocks that stay of the pool, 48,000 tokens.
+const SHRUNK_BLOCKS: u32 = 3_000;
+/// It shrinks as fast as blocks come free; so many stay free meanwhile, for the crowd to fill.
+const SHRINKING_BLOCKS: u32 = 500;
+/// `SlowPrefill`: prompt positions per step, so that a prompt of 8,000 takes 500 steps.
+const TINY_CHUNK_TOKENS: u32 = 16;
+/// `SlowDecode`: duration of a step that only decodes.
+const SLOW_DECODE_NS: f64 = 300e6;
+/// `HostBound`: what the host needs between two steps.
+const SLOW_HOST_NS: f64 = 25e6;
+/// `ErrorBurst`: share of the requests that fail.
+const FAILING_SHARE: f64 = 0.25;
+
+/// Requests that arrive instead of the trace's: all alike, so that a full pool stays full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Crowd {
+    pub(crate) prompt: u32,
+    pub(crate) output: u32,
+    /// How many come at once when it begins.
+    pub(crate) burst: u32,
+    pub(crate) every_ns: u64,
+}
+
+/// Short questions with long answers: thirty of them fill the shrunken pool.
+const LONG_ANSWERS: Crowd = Crowd { prompt: 1_024, output: 1_500, burst: 16, every_ns: 500_000_000 };
+
+/// Tiny when they are admitted and seventy times larger at their end.
+const GROWING_ANSWERS: Crowd = Crowd { prompt: 64, output: 1_500, burst: 32, every_ns: 500_000_000 };
+
+/// A scenario and its time, on the engine's clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Injection {
+    scenario: Scenario,
+    from: u64,
+    until: u64,
+}
+
+impl Injection {
+    pub(crate) fn new(scenario: Scenario, start: u64, (from, until): (Duration, Duration)) -> Self {
+        let [from, until] = [from, until].map(|since| start + since.as_nanos() as u64);
+        Injection { scenario, from, until }
+    }
+
+    fn is(&self, scenario: Scenario, at: u64) -> bool {
+        self.scenario == scenario && (self.from..self.until).contains(&at)
+    }
+
+    /// Begin and end, if there is anything in between.
+    pub(crate) fn window(&self) -> Option<(u64, u64)> {
+        (self.from < self.until).then_some((self.from, self.until))
+    }
+
+    /// When the device makes no progress.
+    pub(crate) fn stall(&self) -> Option<(u64, u64)> {
+        self.window().filter(|_| self.scenario == Scenario::StalledGpu)
+    }
+
+    /// The device dies once.
+    pub(crate) fn kills_device(&self, at: u64) -> bool {
+        self.is(Scenario::GpuFault, at)
+    }
+
+    /// Do the trace's requests arrive?
+    pub(crate) fn has_traffic(&self, at: u64) -> bool {
+        !self.is(Scenario::Idle, at) && self.crowd(at).is_none()
+    }
+
+    /// What arrives instead of them.
+    pub(crate) fn crowd(&self, at: u64) -> Option<Crowd> {
+        if self.is(Scenario::KvExhaustion, at) {
+            Some(LONG_ANSWERS)
+        } else {
+            self.is(Scenario::PreemptionStorm, at).then_some(GROWING_ANSWERS)
+        }
+    }
+
+    /// How many KV blocks may be usable, with so many usable and referenced now.
+    pub(crate) fn usable_blocks(&self, at: u64, total: u32, usable: u32, referenced: u32) -> u32 {
+        match self.crowd(at) {
+            Some(_) => SHRUNK_BLOCKS.max(usable.min(referenced + SHRINKING_BLOCKS)).min(total),
+            None => total,
+        }
+    }
+
+    /// What the scheduler is held to.
+    pub(crate) fn limits(&self, at: u64, limits: Limits) -> Limits {
+        if self.is(Scenario::PreemptionStorm, at) {
+            // It admits as long as anything is free.
+            Limits { spare_share: 0.0, ..limits }
+        } else if self.is(Scenario::SlowPrefill, at) {
+            Limits { prefill_tokens: TINY_CHUNK_TOKENS, ..limits }
+        } else {
+            limits
+        }
+    }
+
+    /// Least duration of a step.
+    pub(crate) fn step_ns_min(&self, at: u64, is_decode_only: bool) -> f64 {
+        if is_decode_only && self.is(Scenario::SlowDecode, at) { SLOW_DECODE_NS } else { 0.0 }
+    }
+
+    /// What the host needs more than usual between two steps.
+    pub(crate) fn host_ns_more(&self, at: u64) -> f64 {
+        if self.is(Scenario::HostBound, at) { SLOW_HOST_NS } else { 0.0 }
+    }
+
+    /// Share of the requests arriving now that fail.
+    pub(crate) fn failing_share(&self, at: u64) -> f64 {
+        if self.is(Scenario::ErrorBurst, at) { FAILING_SHARE } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_is_known_by_its_name() {
+        for scenario in Scenario::ALL {
+            assert_eq!(scenario.name().parse(), Ok(*scenario));
+            assert!(scenario.what().ends_with('.'))
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_all_known_ones() {
+        let error = "fire".parse::<Scenario>().expect_err("unknown").to_string();
+        assert!(Scenario::ALL.iter().all(|scenario| error.contains(scenario.name())), "{error}")
+    }
+
+    #[test]
+    fn a_scenario_acts_from_its_begin_until_just_before_its_end() {
+        let window = (Duration::from_secs(1), Duration::from_secs(2));
+        let injection = Injection::new(Scenario::Idle, 5, window);
+        let traffic = [0, 1_000_000_005, 2_000_000_004, 2_000_000_005].map(|at| injection.has_traffic(at));
+        assert_eq!(traffic, [true, false, false, true]);
+    }
+
+    #[test]
+    fn the_pool_shrinks_as_its_blocks_come_free_and_grows_back_at_once() {
+        let window = (Duration::ZERO, Duration::from_nanos(100));
+        let injection = Injection::new(Scenario::KvExhaustion, 0, window);
+        let usable = |at, usable, referenced| injection.usable_blocks(at, 9_000, usable, referenced);
+        assert_eq!(usable(0, 9_000, 6_000), 6_500);
+        assert_eq!(usable(1, 6_500, 6_400), 6_500);
+        assert_eq!(usable(2, 6_500, 1_000), 3_000);
+        assert_eq!(usable(100, 3_000, 2_900), 9_000);
+    }
 }

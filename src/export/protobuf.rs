@@ -1,131 +1,25 @@
 //! Prometheus' protobuf format: the only one that carries native histograms.
 //!
-//! Messages are the subset of `io.prometheus.client` that we send, written out by hand so that no
-//! build needs `protoc`. Field numbers: <https://github.com/prometheus/client_model>,
-//! `io/prometheus/client/metrics.proto`. Every family is preceded by its length.
+//! Only written, never read, and a dozen messages: they are encoded field by field with prost's wire
+//! primitives, without its derive (which would bring six crates into every engine's build). Field
+//! numbers: <https://github.com/prometheus/client_model>, `io/prometheus/client/metrics.proto`.
+//! Every family is preceded by its length.
 
 use super::family::Exposed;
 use crate::catalog::Kind;
-use crate::snapshot::{self, Histogram as Counts, Sampled, Value};
-use prost::Message;
+use crate::snapshot::{Exemplar, Histogram, Sampled, Value};
+use prost::encoding::{self, bytes, double, int32, int64, sint32, sint64, string, uint32, uint64};
 use std::time::Duration;
 
 /// Resolution of native buckets: 2^3 per doubling.
 const SCHEMA: i32 = 3;
-/// Below this everything is zero; the library's default.
+/// Below this everything is zero; Prometheus' own default.
 const ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 
-#[derive(Clone, PartialEq, Message)]
-struct LabelPair {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    value: Option<String>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Gauge {
-    #[prost(double, optional, tag = "1")]
-    value: Option<f64>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Counter {
-    #[prost(double, optional, tag = "1")]
-    value: Option<f64>,
-    #[prost(message, optional, tag = "3")]
-    created_timestamp: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Timestamp {
-    #[prost(int64, tag = "1")]
-    seconds: i64,
-    #[prost(int32, tag = "2")]
-    nanos: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Exemplar {
-    #[prost(message, repeated, tag = "1")]
-    label: Vec<LabelPair>,
-    #[prost(double, optional, tag = "2")]
-    value: Option<f64>,
-    #[prost(message, optional, tag = "3")]
-    timestamp: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Bucket {
-    #[prost(uint64, optional, tag = "1")]
-    cumulative_count: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    upper_bound: Option<f64>,
-    #[prost(message, optional, tag = "3")]
-    exemplar: Option<Exemplar>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct BucketSpan {
-    #[prost(sint32, optional, tag = "1")]
-    offset: Option<i32>,
-    #[prost(uint32, optional, tag = "2")]
-    length: Option<u32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Histogram {
-    #[prost(uint64, optional, tag = "1")]
-    sample_count: Option<u64>,
-    #[prost(double, optional, tag = "2")]
-    sample_sum: Option<f64>,
-    #[prost(message, repeated, tag = "3")]
-    bucket: Vec<Bucket>,
-    #[prost(sint32, optional, tag = "5")]
-    schema: Option<i32>,
-    #[prost(double, optional, tag = "6")]
-    zero_threshold: Option<f64>,
-    #[prost(uint64, optional, tag = "7")]
-    zero_count: Option<u64>,
-    #[prost(message, repeated, tag = "12")]
-    positive_span: Vec<BucketSpan>,
-    #[prost(sint64, repeated, packed = "false", tag = "13")]
-    positive_delta: Vec<i64>,
-    #[prost(message, optional, tag = "15")]
-    created_timestamp: Option<Timestamp>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Metric {
-    #[prost(message, repeated, tag = "1")]
-    label: Vec<LabelPair>,
-    #[prost(message, optional, tag = "2")]
-    gauge: Option<Gauge>,
-    #[prost(message, optional, tag = "3")]
-    counter: Option<Counter>,
-    #[prost(message, optional, tag = "7")]
-    histogram: Option<Histogram>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct MetricFamily {
-    #[prost(string, optional, tag = "1")]
-    name: Option<String>,
-    #[prost(string, optional, tag = "2")]
-    help: Option<String>,
-    #[prost(enumeration = "MetricType", optional, tag = "3")]
-    r#type: Option<i32>,
-    #[prost(message, repeated, tag = "4")]
-    metric: Vec<Metric>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, prost::Enumeration)]
-#[repr(i32)]
-enum MetricType {
-    Counter = 0,
-    Gauge = 1,
-    Histogram = 4,
-}
+/// `MetricType`
+const COUNTER: i32 = 0;
+const GAUGE: i32 = 1;
+const HISTOGRAM: i32 = 4;
 
 /// All families, each preceded by its length.
 pub(crate) fn write<'a>(
@@ -134,82 +28,114 @@ pub(crate) fn write<'a>(
 ) -> Vec<u8> {
     let mut out = Vec::with_capacity(128 << 10);
     for family in families {
-        let kind = match family.kind {
-            Kind::Counter => MetricType::Counter,
-            Kind::Gauge | Kind::Info => MetricType::Gauge,
-            Kind::Histogram(_) => MetricType::Histogram,
-        };
-        let metric = family.series.iter().map(|series| metric(&family, series, created)).collect();
-        let message = MetricFamily {
-            name: Some(family.name.into()),
-            help: Some(family.help.into()),
-            r#type: Some(kind as i32),
-            metric,
-        };
-        message.encode_length_delimited(&mut out).expect("a Vec grows")
+        let message = metric_family(&family, created);
+        encoding::encode_varint(message.len() as u64, &mut out);
+        out.extend_from_slice(&message)
     }
     out
 }
 
-fn metric(family: &Exposed<'_>, series: &Sampled, created: Option<Duration>) -> Metric {
-    let pair = |(name, value): &(&str, std::sync::Arc<str>)| LabelPair {
-        name: Some((*name).into()),
-        value: Some((&**value).into()),
-    };
-    let mut metric =
-        Metric { label: series.labels.pairs().iter().map(pair).collect(), ..Metric::default() };
-    let created_timestamp = created.map(timestamp);
-    match (&series.value, family.kind) {
-        (Value::Histogram(counts), _) => {
-            metric.histogram = Some(histogram(family, counts, created_timestamp))
-        }
-        (value, Kind::Counter) => {
-            metric.counter = Some(Counter { value: Some(value.as_f64()), created_timestamp })
-        }
-        (value, _) => metric.gauge = Some(Gauge { value: Some(value.as_f64()) }),
-    }
-    metric
+/// A message inside another one is its bytes behind their length.
+fn nest(tag: u32, message: Vec<u8>, out: &mut Vec<u8>) {
+    bytes::encode(tag, &message, out)
 }
 
-fn histogram(family: &Exposed<'_>, counts: &Counts, created: Option<Timestamp>) -> Histogram {
+/// `MetricFamily`
+fn metric_family(family: &Exposed<'_>, created: Option<Duration>) -> Vec<u8> {
+    let kind = match family.kind {
+        Kind::Counter => COUNTER,
+        Kind::Gauge | Kind::Info => GAUGE,
+        Kind::Histogram(_) => HISTOGRAM,
+    };
+    let mut out = vec![];
+    string::encode(1, &family.name.to_string(), &mut out);
+    string::encode(2, &family.help.to_string(), &mut out);
+    int32::encode(3, &kind, &mut out);
+    for series in family.series {
+        nest(4, metric(family, series, created), &mut out)
+    }
+    out
+}
+
+/// `Metric`
+fn metric(family: &Exposed<'_>, series: &Sampled, created: Option<Duration>) -> Vec<u8> {
+    let mut out = vec![];
+    for (name, value) in series.labels.pairs() {
+        nest(1, label_pair(name, value), &mut out)
+    }
+    match (&series.value, family.kind) {
+        (Value::Histogram(counts), _) => nest(7, histogram(family, counts, created), &mut out),
+        (value, Kind::Counter) => nest(3, number(value, 3, created), &mut out),
+        (value, _) => nest(2, number(value, 3, None), &mut out),
+    }
+    out
+}
+
+/// `LabelPair`
+fn label_pair(name: &str, value: &str) -> Vec<u8> {
+    let mut out = vec![];
+    string::encode(1, &name.to_string(), &mut out);
+    string::encode(2, &value.to_string(), &mut out);
+    out
+}
+
+/// `Counter` or `Gauge`
+fn number(value: &Value, created_tag: u32, created: Option<Duration>) -> Vec<u8> {
+    let mut out = vec![];
+    double::encode(1, &value.as_f64(), &mut out);
+    if let Some(created) = created {
+        nest(created_tag, timestamp(created), &mut out)
+    }
+    out
+}
+
+/// `Histogram`: the classic buckets and the native ones, from the same observations.
+fn histogram(family: &Exposed<'_>, counts: &Histogram, created: Option<Duration>) -> Vec<u8> {
     let scale = family.unit.scale() as f64;
+    let mut out = vec![];
+    uint64::encode(1, &counts.count(), &mut out);
+    double::encode(2, &(counts.sum as f64 / scale), &mut out);
     let bounds = family.grid().iter().map(|b| b.value as f64 / scale).chain([f64::INFINITY]);
     let mut cumulative = 0;
-    let bucket = counts
-        .counts
-        .iter()
-        .zip(bounds)
-        .enumerate()
-        .map(|(place, (count, bound))| {
-            cumulative += count;
-            let exemplar = counts.exemplars.iter().find(|e| e.bucket == place).map(exemplar);
-            Bucket { cumulative_count: Some(cumulative), upper_bound: Some(bound), exemplar }
-        })
-        .collect();
-    let zero: u64 = counts.native.iter().filter(|(i, _)| *i == i32::MIN).map(|(_, n)| n).sum();
-    let (positive_span, positive_delta) = spans(&counts.native);
-    Histogram {
-        sample_count: Some(counts.count()),
-        sample_sum: Some(counts.sum as f64 / scale),
-        bucket,
-        schema: Some(SCHEMA),
-        zero_threshold: Some(ZERO_THRESHOLD),
-        zero_count: Some(zero),
-        positive_span,
-        positive_delta,
-        created_timestamp: created,
+    for (place, (count, bound)) in counts.counts.iter().zip(bounds).enumerate() {
+        cumulative += count;
+        let mut bucket = vec![];
+        uint64::encode(1, &cumulative, &mut bucket);
+        double::encode(2, &bound, &mut bucket);
+        if let Some(e) = counts.exemplars.iter().find(|e| e.bucket == place) {
+            nest(3, exemplar(e), &mut bucket)
+        }
+        nest(3, bucket, &mut out)
     }
+    let zero: u64 = counts.native.iter().filter(|(i, _)| *i == i32::MIN).map(|(_, n)| n).sum();
+    sint32::encode(5, &SCHEMA, &mut out);
+    double::encode(6, &ZERO_THRESHOLD, &mut out);
+    uint64::encode(7, &zero, &mut out);
+    let (spans, deltas) = spans(&counts.native);
+    for (offset, length) in spans {
+        let mut span = vec![];
+        sint32::encode(1, &offset, &mut span);
+        uint32::encode(2, &length, &mut span);
+        nest(12, span, &mut out)
+    }
+    sint64::encode_repeated(13, &deltas, &mut out);
+    if let Some(created) = created {
+        nest(15, timestamp(created), &mut out)
+    }
+    out
 }
 
 /// Runs of consecutive buckets, and each bucket's difference from the one before.
-fn spans(native: &[(i32, u64)]) -> (Vec<BucketSpan>, Vec<i64>) {
-    let (mut spans, mut deltas) = (Vec::<BucketSpan>::new(), vec![]);
+///
+/// A span is (offset, length): the first offset is absolute, later ones count from the end of the
+/// run before.
+fn spans(native: &[(i32, u64)]) -> (Vec<(i32, u32)>, Vec<i64>) {
+    let (mut spans, mut deltas) = (Vec::<(i32, u32)>::new(), vec![]);
     let (mut next, mut before) = (0, 0);
     for &(index, count) in native.iter().filter(|(index, _)| *index != i32::MIN) {
         match spans.last_mut() {
-            Some(span) if index == next => span.length = span.length.map(|n| n + 1),
-            // The first offset is absolute, later ones count from the end of the run before.
-            _ => spans.push(BucketSpan { offset: Some(index - next), length: Some(1) }),
+            Some((_, length)) if index == next => *length += 1,
+            _ => spans.push((index - next, 1)),
         }
         deltas.push(count as i64 - before);
         (next, before) = (index + 1, count as i64)
@@ -217,19 +143,23 @@ fn spans(native: &[(i32, u64)]) -> (Vec<BucketSpan>, Vec<i64>) {
     (spans, deltas)
 }
 
-fn exemplar(exemplar: &snapshot::Exemplar) -> Exemplar {
-    Exemplar {
-        label: vec![LabelPair {
-            name: Some("request_id".into()),
-            value: Some(exemplar.id.to_string()),
-        }],
-        value: Some(exemplar.value),
-        timestamp: exemplar.seen.map(timestamp),
+/// `Exemplar`
+fn exemplar(exemplar: &Exemplar) -> Vec<u8> {
+    let mut out = vec![];
+    nest(1, label_pair("request_id", &exemplar.id.to_string()), &mut out);
+    double::encode(2, &exemplar.value, &mut out);
+    if let Some(seen) = exemplar.seen {
+        nest(3, timestamp(seen), &mut out)
     }
+    out
 }
 
-fn timestamp(since_epoch: Duration) -> Timestamp {
-    Timestamp { seconds: since_epoch.as_secs() as i64, nanos: since_epoch.subsec_nanos() as i32 }
+/// `google.protobuf.Timestamp`
+fn timestamp(since_epoch: Duration) -> Vec<u8> {
+    let mut out = vec![];
+    int64::encode(1, &(since_epoch.as_secs() as i64), &mut out);
+    int32::encode(2, &(since_epoch.subsec_nanos() as i32), &mut out);
+    out
 }
 
 #[cfg(test)]
@@ -239,7 +169,6 @@ mod tests {
     #[test]
     fn runs_of_buckets_become_spans_and_deltas() {
         let (spans, deltas) = spans(&[(i32::MIN, 9), (-3, 2), (-2, 5), (4, 1)]);
-        let spans: Vec<_> = spans.iter().map(|s| (s.offset(), s.length())).collect();
         assert_eq!(spans, [(-3, 2), (5, 1)]);
         assert_eq!(deltas, [2, 3, -4]);
     }

@@ -7,17 +7,16 @@ use crate::health::{self, Probe};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::header::{
     ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
     CONTENT_TYPE, RETRY_AFTER, VARY,
 };
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -109,14 +108,11 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
 
 /// 200 while it serves, whatever the verdict: a status code must not spread an overload. With
 /// `?strict=1` also 503 when the verdict is critical.
-async fn verdict(
-    State(shared): State<Arc<Shared>>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
+async fn verdict(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
     let lag_s = lag_seconds(&shared);
     let snapshot = shared.snapshot();
     let verdict = health::verdict(&shared, &shared.aggregator(), &snapshot, lag_s);
-    let strict = query.get("strict").is_some_and(|value| value != "0");
+    let strict = uri.query().is_some_and(|query| query.split('&').any(|item| item == "strict=1"));
     let refuse = !verdict.serving || strict && verdict.overall == health::Status::Critical;
     json(if refuse { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &verdict)
 }

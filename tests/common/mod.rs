@@ -1,10 +1,16 @@
-//! What several test binaries need: outside tools that may be missing, and a bare HTTP client.
+//! What several test binaries need: outside tools that may be missing, a bare HTTP client, a worker
+//! with made-up traffic (`traffic`), and what the official parsers read (`samples`).
 #![allow(dead_code, missing_docs)] // each test binary uses its own part
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
-use std::time::Duration;
+pub mod http;
+pub mod samples;
+pub mod traffic;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// Is this program there? Says so and skips where it is missing, unless `STEPSCOPE_REQUIRE_TOOLS=1`:
 /// then a missing tool is a failure.
@@ -23,67 +29,66 @@ pub fn python_parser() -> bool {
     tool("python3", &["-c", "import prometheus_client"])
 }
 
-pub struct Answer {
-    pub status: u16,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+/// Runs a program on this input: (did it succeed, what it printed, what it complained about).
+pub fn run_on(program: &str, args: &[&str], input: &[u8]) -> (bool, String, String) {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Every program used here reads its whole input before it prints, so no pipe fills up.
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (out.status.success(), text(out.stdout), text(out.stderr))
 }
 
-impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+/// A program that runs until it is dropped: killed by its own number, then waited for.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Errors mean that it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A folder of one test, removed with what is in it.
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    pub fn new(name: &str) -> TempDir {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("stepscope-{name}-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        TempDir(path)
     }
 
-    pub fn text(&self) -> String {
-        String::from_utf8(self.body.clone()).expect("UTF-8")
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 }
 
-/// GET with these extra header lines, on a connection of its own.
-pub fn get(addr: SocketAddr, path: &str, headers: &[&str]) -> Answer {
-    request(addr, "GET", path, headers)
-}
-
-pub fn request(addr: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Answer {
-    let mut stream = TcpStream::connect(addr).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
-    for line in headers {
-        head.push_str(line);
-        head.push_str("\r\n")
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        // A program that was just killed may still own a file there: then the folder stays.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
-    stream.write_all(format!("{head}\r\n").as_bytes()).expect("send");
-    let mut raw = vec![];
-    stream.read_to_end(&mut raw).expect("an answer");
-    parse(&raw)
 }
 
-fn parse(raw: &[u8]) -> Answer {
-    let end = raw.windows(4).position(|w| w == b"\r\n\r\n").expect("a header");
-    let head = String::from_utf8_lossy(&raw[..end]);
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|l| l.split(' ').nth(1)).expect("a status");
-    let headers: Vec<(String, String)> = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_string()))
-        .collect();
-    let mut body = raw[end + 4..].to_vec();
-    if headers.iter().any(|(n, v)| n == "transfer-encoding" && v == "chunked") {
-        body = dechunk(&body)
-    }
-    Answer { status: status.parse().unwrap(), headers, body }
-}
-
-fn dechunk(mut raw: &[u8]) -> Vec<u8> {
-    let mut body = vec![];
-    while let Some(end) = raw.windows(2).position(|w| w == b"\r\n") {
-        let size = usize::from_str_radix(std::str::from_utf8(&raw[..end]).unwrap(), 16).unwrap();
-        if size == 0 {
-            break;
+/// Asks until there is an answer; says what it waited for when there is none for too long.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
         }
-        body.extend_from_slice(&raw[end + 2..end + 2 + size]);
-        raw = &raw[end + 2 + size + 2..]
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(50))
     }
-    body
 }

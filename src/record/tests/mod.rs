@@ -3,4 +3,5 @@
 mod agreement;
 mod facts;
 mod harness;
+mod log;
 mod oracle;
