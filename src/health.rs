@@ -6,7 +6,6 @@
 
 use crate::aggregate::Aggregator;
 use crate::catalog::{self, Id, labels};
-use crate::record::Time;
 use crate::record::cells::cell;
 use crate::shared::{Shared, Stage};
 use crate::snapshot::Snapshot;
@@ -76,12 +75,6 @@ impl Probe {
     }
 }
 
-/// Seconds since the last step while requests are in flight; `None` when idle or before a step.
-fn stuck_seconds(shared: &Shared, now: Time) -> Option<f64> {
-    let age = now.seconds_since(shared.pulse.last_step()?);
-    shared.pulse.has_work().then_some(age)
-}
-
 fn stall_limit_s() -> f64 {
     let row = catalog::row(Id::LastStepAge);
     let limit = row.healthy.and_then(|healthy| healthy.critical).unwrap_or(u64::MAX);
@@ -93,7 +86,7 @@ pub(crate) fn live(shared: &Shared) -> Probe {
     if shared.stage() == Stage::Failed {
         return Probe::of(Some("the engine said it failed".into()));
     }
-    let stuck = stuck_seconds(shared, shared.clock.now()).filter(|age| *age > LIVE_AGE_S);
+    let stuck = shared.pulse.stuck_seconds(shared.clock.now()).filter(|age| *age > LIVE_AGE_S);
     Probe::of(stuck.map(|age| format!("requests are in flight and no step ended for {age:.0} s")))
 }
 
@@ -104,7 +97,7 @@ pub(crate) fn ready(shared: &Shared) -> Probe {
         Stage::Draining => Some("draining: it finishes what it has".into()),
         Stage::Failed => Some("the engine said it failed".into()),
         Stage::Ready => {
-            let stuck = stuck_seconds(shared, shared.clock.now());
+            let stuck = shared.pulse.stuck_seconds(shared.clock.now());
             stuck.filter(|age| *age > stall_limit_s()).map(|age| {
                 format!("stalled: requests are in flight and no step ended for {age:.0} s")
             })
@@ -122,7 +115,7 @@ pub(crate) fn verdict(
 ) -> Verdict {
     let probe = ready(shared);
     let in_flight = snapshot.sum(Id::RequestsInFlight, |_| true);
-    let stuck = stuck_seconds(shared, snapshot.at).filter(|age| *age > stall_limit_s());
+    let stuck = shared.pulse.stuck_seconds(snapshot.at).filter(|age| *age > stall_limit_s());
     let state = match shared.stage() {
         Stage::Starting => State::Starting,
         Stage::Draining => State::Draining,

@@ -81,7 +81,7 @@ impl Stepscope {
 
     /// The engine can serve: `/readyz` answers 200 from here on.
     pub fn mark_ready(&self) {
-        self.shared.aggregator().mark_ready(self.shared.clock.now());
+        self.shared.pulse.ready(self.shared.clock.now());
         self.shared.set_stage(Stage::Ready)
     }
 
@@ -97,6 +97,9 @@ impl Stepscope {
 
     /// Moves a manual clock: drains, and closes every row that is over by then. A time that already
     /// passed only drains. Does nothing with a monotonic clock.
+    ///
+    /// What was recorded since the last call counts into the row that was open then, so call it at
+    /// least once per simulated second or so.
     pub fn advance(&self, to: Time) {
         let Clock::Manual(clock) = &self.shared.clock else { return };
         let mut aggregator = self.shared.aggregator();

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Reads an exposition with Prometheus' official parser and prints what it says as JSON.
+"""Reads expositions with Prometheus' official parsers and prints what they say as JSON.
 
     parse_exposition.py text|openmetrics < exposition
+    parse_exposition.py text|openmetrics --many < JSON array of expositions
 
-Gzip is unpacked first. Exits with 1 and the parser's complaint when the exposition is refused.
+Gzip is unpacked first. Exits with 1 and the parser's complaint when an exposition is refused.
 """
 
 import gzip
@@ -26,11 +27,8 @@ def exemplar(found):
     }
 
 
-def main():
-    raw = sys.stdin.buffer.read()
-    if raw.startswith(b"\x1f\x8b"):
-        raw = gzip.decompress(raw)
-    families = [
+def families(kind, exposition):
+    return [
         {
             "name": family.name,
             "type": family.type,
@@ -44,9 +42,18 @@ def main():
                 for sample in family.samples
             ],
         }
-        for family in PARSERS[sys.argv[1]](raw.decode("utf-8"))
+        for family in PARSERS[kind](exposition)
     ]
-    json.dump(families, sys.stdout, allow_nan=False)
+
+
+def main():
+    kind, many = sys.argv[1], "--many" in sys.argv
+    raw = sys.stdin.buffer.read()
+    if raw.startswith(b"\x1f\x8b"):
+        raw = gzip.decompress(raw)
+    told = raw.decode("utf-8")
+    found = [families(kind, one) for one in json.loads(told)] if many else families(kind, told)
+    json.dump(found, sys.stdout, allow_nan=False)
 
 
 if __name__ == "__main__":

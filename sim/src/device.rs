@@ -128,7 +128,10 @@ mod tests {
         for (at, idle_before_ns) in [(1_000, None), (5_000_000, Some(4_998_000))] {
             let ticket = clock.begin(Time::from_nanos(at), SHAPE);
             let span = device.run(at, 1_000);
-            assert_eq!((span.start, span.ns(), span.idle_before_ns), (at + LAUNCH_NS, 1_000, idle_before_ns));
+            assert_eq!(
+                (span.start, span.ns(), span.idle_before_ns),
+                (at + LAUNCH_NS, 1_000, idle_before_ns)
+            );
             let end = Time::from_nanos(span.end);
             let settled = clock.settle(ticket);
             assert_eq!(settled, Settled::Done { end, gpu_ns: 1_000, idle_before_ns });

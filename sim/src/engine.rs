@@ -1,12 +1,64 @@
-//! The engine.
-use crate::profile::Profile;
-use crate::scenario::Scenario;
-use crate::trace::Trace;
+//! One worker: requests arrive, are tokenized and queued, run in batches on the device, and end.
+//!
+//! ```text
+//!  arrival ─▶ tokenized ─▶ waiting ─▶ scheduling pass ─▶ device ─▶ outputs ─▶ next pass
+//!               │             ▲            │ evicted        │         ├─▶ first chunk to the client
+//!               ▼             └────────────┘                ▼         └─▶ end
+//!            rejected                                     crash
+//! ```
+//!
+//! The engine keeps an agenda of what happens when, and no clock: [`Engine::advance_to`] does what
+//! is due. So it runs in real time or as fast as it can, with the same result.
+
+use crate::agenda::{Agenda, Entry};
+use crate::arrivals::Arrivals;
+use crate::device::{Device, Span};
+use crate::kv::KvPool;
+use crate::profile::{BLOCK_TOKENS, Profile, StepModel};
+use crate::rng::Rng;
+use crate::sabotage::Sabotage;
+use crate::scenario::{Crowd, Injection, Scenario};
+use crate::scheduler::Scheduler;
+use crate::sequence::{Ask, Class, Fate, PRIORITIES, Sequence};
+use crate::telemetry::{Depths, Open, Sampled, Telemetry};
+use crate::trace::{Trace, TraceRequest};
 use crate::truth::{Run, Truth};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-use stepscope::{Stepscope, Time};
+use stepscope::{ErrorType, Outcome, Request, Shape, Stepscope, Stream, Time};
+
+/// Tokenizing: a fixed part, and a megatoken a second (a fast tokenizer on one core).
+const TOKENIZE_NS: f64 = 300_000.0;
+const TOKENIZE_NS_PER_TOKEN: f64 = 1_000.0;
+/// From the device's end to the outputs on the host, and from there (or from an arrival at an idle
+/// engine) to the next launch: 150 to 400 µs of host time per step.
+const OUTPUTS_NS: std::ops::Range<u64> = 60_000..160_000;
+const PASS_NS: std::ops::Range<u64> = 90_000..240_000;
+/// From the outputs to the client, and to the request's end.
+const EMIT_NS: std::ops::Range<u64> = 100_000..300_000;
+const FINISH_NS: std::ops::Range<u64> = 300_000..900_000;
+/// How long the engine needs to come back after its device died: it loads the weights again.
+const RESTART_NS: u64 = 5_000_000_000;
+/// From the launch of a step that dies to the error on the host.
+const CRASH_NS: u64 = 1_000_000;
+/// Equal steps of a GPU differ by about this much.
+const STEP_JITTER: f64 = 0.015;
+
+const CHAT_SHARE: f64 = 0.8;
+const DEFAULT_PRIORITY_SHARE: f64 = 0.8;
+const STOP_SHARE: f64 = 0.85;
+/// Clients that leave: while they wait, and while they read.
+const GIVE_UP_SHARE: f64 = 0.004;
+const LEAVE_SHARE: f64 = 0.012;
+const PATIENCE_NS: std::ops::Range<u64> = 20_000_000..400_000_000;
+/// A request that fails does so within its first tokens.
+const FAIL_TOKENS: std::ops::Range<u64> = 0..8;
+/// Requests of a crowd differ by this much.
+const CROWD_JITTER: f64 = 0.2;
+
+/// Tokens drafted per step and sequence, and how often the model agrees with one.
+const DRAFTS: u32 = 3;
+const DRAFT_ACCEPTED_SHARE: f64 = 0.7;
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -19,42 +71,15 @@ pub struct Options {
     pub inject: (Duration, Duration),
     /// Equal seeds give equal runs.
     pub seed: u64,
-    /// Speculative decoding with three drafts a step.
+    /// Speculative decoding: three drafts per sequence and step.
     pub speculation: bool,
     /// This worker's number, from 0.
     pub worker: usize,
-    /// How many workers share the trace.
+    /// How many workers are simulated. A trace that needs more of them (a profile knows how many)
+    /// is shared by so many, and the others are not simulated.
     pub workers: usize,
-    /// Lie to the recorder.
+    /// A lie to the recorder.
     pub sabotage: Option<Sabotage>,
-}
-
-/// A lie to the recorder.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Sabotage {
-    /// One percent of the samples never reaches the recorder.
-    Drop,
-    /// Some steps are told 1 ms late.
-    Shift,
-    /// Two labels are swapped.
-    Swap,
-}
-
-/// A word that names no sabotage.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no sabotage is called {0:?}; say one of drop, shift, swap")]
-pub struct UnknownSabotage(pub String);
-
-impl FromStr for Sabotage {
-    type Err = UnknownSabotage;
-    fn from_str(name: &str) -> Result<Sabotage, UnknownSabotage> {
-        match name {
-            "drop" => Ok(Sabotage::Drop),
-            "shift" => Ok(Sabotage::Shift),
-            "swap" => Ok(Sabotage::Swap),
-            _ => Err(UnknownSabotage(name.into())),
-        }
-    }
 }
 
 /// How far a run is.
@@ -82,34 +107,421 @@ pub struct Progress {
     pub steps: u64,
 }
 
+/// What can happen.
+#[derive(Debug)]
+enum Event {
+    Arrival(TraceRequest),
+    Crowd(u32),
+    Tokenized(Box<Sequence>),
+    GiveUp(u64),
+    Pass,
+    Outputs,
+    FirstChunk(u64, Stream),
+    End(u64, Box<Request>, Outcome),
+    Inject,
+    Lift,
+    Crash,
+    Restarted,
+}
+
+/// The step on the device.
+#[derive(Debug)]
+struct Flight {
+    open: Open,
+    span: Span,
+    outputs: Entry,
+}
+
 /// One simulated worker.
-pub struct Engine(());
+///
+/// Drop it after the last scrape: requests still in flight are then counted as dropped.
+pub struct Engine {
+    profile: Profile,
+    injection: Injection,
+    seed: u64,
+    start: u64,
+    /// The time up to which everything is done.
+    now: u64,
+    rng: Rng,
+    agenda: Agenda<Event>,
+    arrivals: Arrivals,
+    scheduler: Scheduler,
+    kv: KvPool,
+    steps: StepModel,
+    device: Device,
+    flight: Option<Flight>,
+    is_pass_planned: bool,
+    is_down: bool,
+    /// The next step dies on the device.
+    is_doomed: bool,
+    /// Requests at the tokenizer, by priority.
+    tokenizing: [u32; PRIORITIES.len()],
+    telemetry: Telemetry,
+}
 
 impl Engine {
-    /// A worker that starts at `start`.
+    /// A worker that starts at `start`. It registers its request classes and two recorders, `engine`
+    /// and `transport`, and gives the first one a simulated device as its lane.
+    ///
+    /// `run` is copied into the truth; it should say what the scope's configuration says.
     pub fn new(
-        _scope: &Stepscope,
-        _run: Run,
-        _trace: Arc<Trace>,
-        _start: Time,
-        _options: Options,
+        scope: &Stepscope,
+        run: Run,
+        trace: Arc<Trace>,
+        start: Time,
+        options: Options,
     ) -> Engine {
-        todo!()
+        let Options { profile, worker, .. } = options;
+        let start = start.as_nanos();
+        let injection = Injection::new(options.scenario, start, options.inject);
+        let workers = options.workers.max(profile.workers_for(&trace));
+        // Workers of one run must not share their fates.
+        let seed = Rng::stream(options.seed, worker as u64).next();
+        let device = Device::new(injection.stall());
+        let mut engine = Engine {
+            profile,
+            injection,
+            seed,
+            start,
+            now: start,
+            rng: Rng::new(seed),
+            agenda: Agenda::new(),
+            arrivals: Arrivals::new(trace, worker, workers),
+            scheduler: Scheduler::new(if options.speculation { DRAFTS } else { 0 }),
+            kv: KvPool::new(profile.kv_blocks, BLOCK_TOKENS),
+            steps: StepModel::new(profile),
+            telemetry: Telemetry::new(scope, run, &device, options.sabotage),
+            device,
+            flight: None,
+            is_pass_planned: false,
+            is_down: false,
+            is_doomed: false,
+            tokenizing: [0; PRIORITIES.len()],
+        };
+        engine.plan_arrival();
+        if let Some((from, until)) = injection.window() {
+            engine.agenda.plan(from, Event::Inject);
+            engine.agenda.plan(until, Event::Lift);
+        }
+        engine
     }
-    /// The next moment at which something happens.
+
+    /// The next moment at which something happens; `None` if nothing ever will.
     pub fn next_at(&self) -> Option<Time> {
-        todo!()
+        self.agenda.next_at().map(Time::from_nanos)
     }
-    /// Does everything that is due.
-    pub fn advance_to(&mut self, _now: Time) {
-        todo!()
+
+    /// Does everything that is due at or before `now`, in order of time; every verb is called with
+    /// the time at which its fact happened.
+    pub fn advance_to(&mut self, now: Time) {
+        let now = now.as_nanos();
+        while let Some((at, event)) = self.agenda.pop_due(now) {
+            self.happen(event, at);
+            let depths = self.depths();
+            self.telemetry.queued(depths)
+        }
+        self.now = self.now.max(now)
     }
+
     /// How far it is.
     pub fn progress(&self) -> Progress {
-        todo!()
+        let journal = &self.telemetry.journal;
+        Progress {
+            arrived: journal.requests.len() as u64,
+            ended: journal.ended,
+            running: journal.running,
+            waiting: journal.waiting(),
+            generated_tokens: journal.generated_tokens,
+            prompt_tokens: journal.prompt_tokens,
+            kv_referenced: self.kv.referenced().into(),
+            kv_cached: self.kv.cached().into(),
+            kv_usable: self.kv.usable().into(),
+            steps: journal.steps.len() as u64,
+        }
     }
-    /// What it knows.
+
+    /// A copy of all it knows; `end` is the state at the time of the last `advance_to`.
     pub fn truth(&self) -> Truth {
-        todo!()
+        self.telemetry.journal.truth(self.now)
+    }
+
+    fn happen(&mut self, event: Event, at: u64) {
+        match event {
+            Event::Arrival(request) => {
+                self.plan_arrival();
+                if self.injection.has_traffic(at) {
+                    self.arrive(request.prompt, request.output, request.blocks, at)
+                }
+            }
+            Event::Crowd(count) => self.crowd(count, at),
+            Event::Tokenized(seq) => self.tokenized(*seq, at),
+            Event::GiveUp(id) => self.give_up(id, at),
+            Event::Pass => {
+                self.is_pass_planned = false;
+                self.pass(at)
+            }
+            Event::Outputs => self.outputs(at),
+            Event::FirstChunk(id, stream) => self.telemetry.emitted(id, stream, at),
+            Event::End(id, request, outcome) => self.telemetry.ended(id, *request, outcome, at),
+            Event::Inject => self.inject(at),
+            Event::Lift => {
+                self.is_doomed = false;
+                // Who waited for what the scenario took away gets it now.
+                self.plan_pass(at)
+            }
+            Event::Crash => self.crash(at),
+            Event::Restarted => {
+                self.is_down = false;
+                self.plan_pass(at)
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ arrival to queue
+
+    fn plan_arrival(&mut self) {
+        if let Some((since_ns, request)) = self.arrivals.next() {
+            self.agenda.plan(self.start + since_ns, Event::Arrival(request));
+        }
+    }
+
+    fn crowd(&mut self, count: u32, at: u64) {
+        let Some(Crowd { prompt, output, every_ns, .. }) = self.injection.crowd(at) else { return };
+        for _ in 0..count {
+            let [prompt, output] = [prompt, output].map(f64::from);
+            let prompt = prompt * self.rng.jitter(CROWD_JITTER);
+            let output = output * self.rng.jitter(CROWD_JITTER);
+            self.arrive(prompt as u32, output as u32, vec![], at)
+        }
+        self.agenda.plan(at + every_ns, Event::Crowd(1));
+    }
+
+    fn arrive(&mut self, prompt: u32, output: u32, hashes: Vec<u64>, at: u64) {
+        let id = self.telemetry.journal.requests.len() as u64;
+        // Class and fate depend on the seed and the number alone, whatever the load.
+        let mut rng = Rng::stream(self.seed, id);
+        let class = Class {
+            endpoint: usize::from(!rng.chance(CHAT_SHARE)),
+            priority: usize::from(!rng.chance(DEFAULT_PRIORITY_SHARE)),
+        };
+        let fate = draw_fate(&mut rng, output, self.injection.failing_share(at));
+        let ask = Ask { id, class, prompt, output, hashes, fate };
+        let request = self.telemetry.arrived(&ask, at);
+        self.tokenizing[class.priority] += 1;
+        let ns = TOKENIZE_NS + f64::from(prompt) * TOKENIZE_NS_PER_TOKEN * rng.jitter(0.2);
+        let seq = Box::new(Sequence::new(ask, request));
+        self.agenda.plan(at + ns as u64, Event::Tokenized(seq));
+    }
+
+    fn tokenized(&mut self, mut seq: Sequence, at: u64) {
+        let limits = &self.profile.limits;
+        self.tokenizing[seq.ask.class.priority] -= 1;
+        let tokens = u64::from(seq.ask.prompt) + u64::from(seq.ask.output);
+        if tokens > u64::from(limits.context_tokens) {
+            return self.reject(seq, ErrorType::Input, at);
+        }
+        if self.scheduler.waiting().iter().sum::<usize>() >= limits.queue {
+            return self.reject(seq, ErrorType::Overload, at);
+        }
+        self.telemetry.enqueued(&mut seq, at);
+        if let Fate::GiveUp { after_ns } = seq.ask.fate {
+            self.agenda.plan(at + after_ns, Event::GiveUp(seq.ask.id));
+        }
+        self.scheduler.enqueue(seq);
+        self.plan_pass(at)
+    }
+
+    fn reject(&mut self, seq: Sequence, why: ErrorType, at: u64) {
+        self.telemetry.ended(seq.ask.id, seq.request, Outcome::Rejected(why), at)
+    }
+
+    /// The client of a request leaves, wherever the request is.
+    fn give_up(&mut self, id: u64, at: u64) {
+        if let Some(seq) = self.scheduler.remove_waiting(id) {
+            self.telemetry.ended(id, seq.request, Outcome::Aborted, at)
+        } else if let Some(seq) = self.scheduler.running.iter_mut().find(|seq| seq.ask.id == id) {
+            // Its blocks are in use until the step is over.
+            seq.is_left = true
+        }
+    }
+
+    fn depths(&self) -> Depths {
+        let waiting = self.scheduler.waiting();
+        let is_deferred = |priority: usize| {
+            self.is_down || waiting[..priority].iter().any(|more_important| *more_important > 0)
+        };
+        std::array::from_fn(|priority| {
+            let [at_tokenizer, queued] = [self.tokenizing[priority], waiting[priority] as u32];
+            // A request at the tokenizer waits too, and for nothing but its turn.
+            let capacity = at_tokenizer + if is_deferred(priority) { 0 } else { queued };
+            [capacity, at_tokenizer + queued - capacity]
+        })
+    }
+
+    // ------------------------------------------------------------ steps
+
+    /// The next scheduling pass, unless a step is under way: its outputs plan one.
+    fn plan_pass(&mut self, at: u64) {
+        if self.is_pass_planned
+            || self.is_down
+            || self.flight.is_some()
+            || !self.scheduler.has_work()
+        {
+            return;
+        }
+        self.is_pass_planned = true;
+        let ns = self.rng.within(PASS_NS) + self.injection.host_ns_more(at) as u64;
+        self.agenda.plan(at + ns, Event::Pass);
+    }
+
+    fn pass(&mut self, at: u64) {
+        let (total, usable) = (self.kv.total(), self.kv.usable());
+        let usable_max = self.injection.usable_blocks(at, total, usable, self.kv.referenced());
+        self.kv.set_usable_max(usable_max);
+        let limits = self.injection.limits(at, self.profile.limits);
+        let pass = self.scheduler.plan(&mut self.kv, &limits);
+        let has_evicted = !pass.evicted.is_empty();
+        for mut seq in pass.evicted {
+            self.telemetry.evicted(&mut seq, at);
+            self.scheduler.put_back(seq)
+        }
+        let running = &mut self.scheduler.running;
+        let before = running.len() - pass.admitted;
+        for seq in &mut running[before..] {
+            self.telemetry.scheduled(seq, at)
+        }
+        for seq in running.iter_mut().filter(|seq| seq.chunk > 0 && !seq.is_decode()) {
+            self.telemetry.prefilling(seq)
+        }
+        if running.iter().any(|seq| seq.chunk > 0) {
+            self.launch(at)
+        } else if has_evicted {
+            // The last one running gave its blocks back, and nobody took them in this pass.
+            self.plan_pass(at)
+        }
+    }
+
+    fn launch(&mut self, at: u64) {
+        let batch = self.scheduler.running.iter().map(Sequence::work).filter(|work| work.new > 0);
+        let shape = batch.clone().fold(Shape::default(), |shape, work| Shape {
+            prefills: shape.prefills + u32::from(!work.is_decode),
+            prefill_tokens: shape.prefill_tokens + if work.is_decode { 0 } else { work.new },
+            decodes: shape.decodes + u32::from(work.is_decode),
+        });
+        let ns = self.steps.step_ns(batch).max(self.injection.step_ns_min(at, shape.prefills == 0));
+        let ns = (ns * self.rng.jitter(STEP_JITTER)) as u64;
+        let open = self.telemetry.step_begun(shape, at);
+        let span = self.device.run(at, ns);
+        let outputs = self.agenda.plan(span.end + self.rng.within(OUTPUTS_NS), Event::Outputs);
+        self.flight = Some(Flight { open, span, outputs });
+        if std::mem::take(&mut self.is_doomed) {
+            self.agenda.plan(at + CRASH_NS, Event::Crash);
+        }
+    }
+
+    fn outputs(&mut self, at: u64) {
+        let Some(Flight { open, span, .. }) = self.flight.take() else { return };
+        let running = &mut self.scheduler.running;
+        let sampled: Vec<_> =
+            running.iter_mut().map(|seq| sample(seq, &mut self.kv, &mut self.rng)).collect();
+        self.telemetry.step_ended(open, span, at, running, &sampled);
+        for (seq, sampled) in running.iter().zip(&sampled) {
+            if sampled.accepted > 0 && seq.generated == sampled.accepted {
+                let chunk = Event::FirstChunk(seq.ask.id, seq.request.stream());
+                self.agenda.plan(at + self.rng.within(EMIT_NS), chunk);
+            }
+        }
+        for mut seq in running.extract_if(.., |seq| outcome(seq).is_some()) {
+            self.kv.release(&mut seq.table, seq.computed);
+            let Some(outcome) = outcome(&seq) else { continue };
+            let end = Event::End(seq.ask.id, Box::new(seq.request), outcome);
+            self.agenda.plan(at + self.rng.within(FINISH_NS), end);
+        }
+        self.telemetry.kv(&self.kv);
+        self.plan_pass(at)
+    }
+
+    // ------------------------------------------------------------ scenarios
+
+    fn inject(&mut self, at: u64) {
+        if let Some(crowd) = self.injection.crowd(at) {
+            self.crowd(crowd.burst, at)
+        }
+        if self.injection.kills_device(at) {
+            self.crash(at)
+        }
+    }
+
+    /// The device dies: the step under way, all that ran and the whole KV cache are lost. Of an idle
+    /// device nobody notices it before the next step.
+    fn crash(&mut self, at: u64) {
+        let Some(flight) = self.flight.take() else {
+            self.is_doomed = true;
+            return;
+        };
+        self.agenda.cancel(flight.outputs);
+        self.telemetry.step_lost(flight.open);
+        self.device.reset();
+        self.kv.forget();
+        for seq in self.scheduler.drain_running() {
+            let outcome = Outcome::Failed(ErrorType::Crash);
+            self.telemetry.ended(seq.ask.id, seq.request, outcome, at)
+        }
+        self.is_down = true;
+        self.agenda.plan(at + RESTART_NS, Event::Restarted);
+    }
+}
+
+fn draw_fate(rng: &mut Rng, output: u32, failing_share: f64) -> Fate {
+    let tokens = |rng: &mut Rng| rng.within(1..u64::from(output) + 1) as u32;
+    if rng.chance(failing_share) {
+        Fate::Fail { tokens: rng.within(FAIL_TOKENS) as u32 }
+    } else if rng.chance(GIVE_UP_SHARE) {
+        Fate::GiveUp { after_ns: rng.within(PATIENCE_NS) }
+    } else if rng.chance(LEAVE_SHARE) {
+        Fate::Leave { tokens: tokens(rng) }
+    } else if rng.chance(STOP_SHARE) {
+        Fate::Stop
+    } else {
+        Fate::Length
+    }
+}
+
+/// What a sequence got from the step that ended.
+fn sample(seq: &mut Sequence, kv: &mut KvPool, rng: &mut Rng) -> Sampled {
+    let mut sampled = Sampled::default();
+    // Nobody wants the output of one that is over.
+    if seq.chunk == 0 || outcome(seq).is_some() {
+        return sampled;
+    }
+    let filled = seq.computed;
+    if seq.is_decode() {
+        sampled.drafted = seq.chunk - 1;
+        let agreed = (0..sampled.drafted).take_while(|_| rng.chance(DRAFT_ACCEPTED_SHARE));
+        sampled.draft_accepted = agreed.count() as u32;
+        let accepted = 1 + sampled.draft_accepted;
+        sampled.accepted = accepted.min(seq.ask.output - seq.generated);
+        sampled.surplus = accepted - sampled.accepted;
+        seq.computed += sampled.accepted
+    } else {
+        seq.computed += seq.chunk;
+        sampled.accepted = u32::from(seq.remaining() == 0)
+    }
+    seq.generated += sampled.accepted;
+    kv.fill(&seq.table, filled, seq.computed, |page| seq.page_key(page));
+    sampled
+}
+
+/// How a sequence ends now, if it does.
+fn outcome(seq: &Sequence) -> Option<Outcome> {
+    match seq.ask.fate {
+        _ if seq.is_left => Some(Outcome::Aborted),
+        Fate::Leave { tokens } if seq.generated >= tokens => Some(Outcome::Aborted),
+        Fate::Fail { tokens } if seq.generated >= tokens => {
+            Some(Outcome::Failed(ErrorType::Internal))
+        }
+        _ if seq.generated < seq.ask.output => None,
+        Fate::Length => Some(Outcome::Length),
+        _ => Some(Outcome::Stop),
     }
 }

@@ -145,10 +145,12 @@ pub(crate) struct Crowd {
 }
 
 /// Short questions with long answers: thirty of them fill the shrunken pool.
-const LONG_ANSWERS: Crowd = Crowd { prompt: 1_024, output: 1_500, burst: 16, every_ns: 500_000_000 };
+const LONG_ANSWERS: Crowd =
+    Crowd { prompt: 1_024, output: 1_500, burst: 16, every_ns: 500_000_000 };
 
 /// Tiny when they are admitted and seventy times larger at their end.
-const GROWING_ANSWERS: Crowd = Crowd { prompt: 64, output: 1_500, burst: 32, every_ns: 500_000_000 };
+const GROWING_ANSWERS: Crowd =
+    Crowd { prompt: 64, output: 1_500, burst: 32, every_ns: 500_000_000 };
 
 /// A scenario and its time, on the engine's clock.
 #[derive(Clone, Copy, Debug)]
@@ -255,7 +257,8 @@ mod tests {
     fn a_scenario_acts_from_its_begin_until_just_before_its_end() {
         let window = (Duration::from_secs(1), Duration::from_secs(2));
         let injection = Injection::new(Scenario::Idle, 5, window);
-        let traffic = [0, 1_000_000_005, 2_000_000_004, 2_000_000_005].map(|at| injection.has_traffic(at));
+        let traffic =
+            [0, 1_000_000_005, 2_000_000_004, 2_000_000_005].map(|at| injection.has_traffic(at));
         assert_eq!(traffic, [true, false, false, true]);
     }
 
@@ -263,7 +266,8 @@ mod tests {
     fn the_pool_shrinks_as_its_blocks_come_free_and_grows_back_at_once() {
         let window = (Duration::ZERO, Duration::from_nanos(100));
         let injection = Injection::new(Scenario::KvExhaustion, 0, window);
-        let usable = |at, usable, referenced| injection.usable_blocks(at, 9_000, usable, referenced);
+        let usable =
+            |at, usable, referenced| injection.usable_blocks(at, 9_000, usable, referenced);
         assert_eq!(usable(0, 9_000, 6_000), 6_500);
         assert_eq!(usable(1, 6_500, 6_400), 6_500);
         assert_eq!(usable(2, 6_500, 1_000), 3_000);

@@ -130,7 +130,9 @@ impl Scheduler {
         let spare = (f64::from(kv.usable()) * limits.spare_share) as u32;
         let before = self.running.len();
         while tokens > 0 && self.running.len() < limits.sequences {
-            let Some(queue) = self.waiting.iter_mut().find(|queue| !queue.is_empty()) else { break };
+            let Some(queue) = self.waiting.iter_mut().find(|queue| !queue.is_empty()) else {
+                break;
+            };
             let Some(mut seq) = queue.pop_front() else { break };
             let mut table = std::mem::take(&mut seq.table);
             let cached = kv.admit(&mut table, seq.known(), spare, |page| seq.page_key(page));

@@ -157,8 +157,8 @@ impl Trace {
     /// [`TraceError`] names the file, the line, what is wrong and what to do.
     pub fn load(path: &Path) -> Result<Trace, TraceError> {
         let file = path.display().to_string();
-        let bytes =
-            std::fs::read(path).map_err(|source| TraceError::Read { file: file.clone(), source })?;
+        let bytes = std::fs::read(path)
+            .map_err(|source| TraceError::Read { file: file.clone(), source })?;
         let trace = Trace::parse(&file, &bytes)?;
         let name = path.file_stem().map_or(file, |stem| stem.to_string_lossy().into_owned());
         Ok(Trace { name, ..trace })
@@ -273,10 +273,8 @@ fn parse_csv(text: &str) -> Result<Vec<Numbered>, (u64, LineFault)> {
     if text.trim().is_empty() {
         return Ok(vec![]);
     }
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .trim(csv::Trim::All)
-        .from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| (1, error.into()))?.clone();
     let mut places = [0; COLUMNS.len()];
     for (place, column) in places.iter_mut().zip(COLUMNS) {
@@ -314,10 +312,12 @@ fn time_ns(text: &str) -> Option<u64> {
     let [year, month, day] = whole_numbers(date, '-')?;
     let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
     let [hour, minute, second] = whole_numbers(clock, ':')?;
-    let is_date = (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    let is_date =
+        (1970..2200).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
     // 60: a leap second.
     let is_time = hour < 24 && minute < 60 && second <= 60;
-    let is_fraction = (1..=9).contains(&fraction.len()) && fraction.bytes().all(|b| b.is_ascii_digit());
+    let is_fraction =
+        (1..=9).contains(&fraction.len()) && fraction.bytes().all(|b| b.is_ascii_digit());
     if !(is_date && is_time && is_fraction) {
         return None;
     }
@@ -350,7 +350,9 @@ mod tests {
     fn the_shipped_traces_are_whole() {
         let mooncake = Trace::builtin_mooncake();
         assert_eq!(mooncake.requests.len(), 1_750);
-        assert!(mooncake.requests.iter().all(|r| r.blocks.len() == r.prompt.div_ceil(512) as usize));
+        assert!(
+            mooncake.requests.iter().all(|r| r.blocks.len() == r.prompt.div_ceil(512) as usize)
+        );
         let azure = Trace::builtin_azure();
         assert_eq!(azure.requests.len(), 5_985);
         // 18:15:46.68059 to 18:35:46.429381

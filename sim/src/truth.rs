@@ -227,11 +227,10 @@ impl RequestLog {
     }
 
     fn line(&self) -> Line<'_> {
-        let (outcome, error) =
-            self.end.map_or((None, None), |(_, outcome)| {
-                let (status, error) = RequestLog::outcome_texts(outcome);
-                (Some(status), error)
-            });
+        let (outcome, error) = self.end.map_or((None, None), |(_, outcome)| {
+            let (status, error) = RequestLog::outcome_texts(outcome);
+            (Some(status), error)
+        });
         Line::Request {
             id: self.id,
             endpoint: self.endpoint,

@@ -72,8 +72,6 @@ pub(crate) struct Aggregator {
     pub(super) generated: VecDeque<(Time, u64)>,
     /// Fill of the fullest ring at the last drain, 0..1.
     pub(super) occupancy: f64,
-    /// When the worker was marked ready, for the step age before the first step.
-    pub(super) ready_at: Option<Time>,
     pub(super) labels: HashMap<(u16, usize), Arc<Labels>>,
     pub(super) started: SystemTime,
     /// Since the epoch; `None` where the system does not tell.
@@ -109,7 +107,6 @@ impl Aggregator {
             windows,
             generated: VecDeque::from([(now, 0)]),
             occupancy: 0.0,
-            ready_at: None,
             labels: HashMap::new(),
             started: SystemTime::now(),
             process_started: process_started(),
@@ -119,6 +116,7 @@ impl Aggregator {
 
     pub(crate) fn series(&mut self, class: &Class) -> Series {
         let series = self.names.series(class, self.scope);
+        self.distributions.other_used |= series.index == 0;
         self.distributions.grow(&self.names);
         series
     }
@@ -157,10 +155,6 @@ impl Aggregator {
             clock: self.clock_id,
         };
         Recorder::new(producer, cells, settings)
-    }
-
-    pub(crate) fn mark_ready(&mut self, now: Time) {
-        self.ready_at.get_or_insert(now);
     }
 
     /// Empties every ring into the histograms. Says how full the fullest was, 0..1.

@@ -187,7 +187,7 @@ impl Aggregator {
 
     fn step_ages(&self, totals: &Totals, now: Time) -> Vec<Option<Value>> {
         let age = |since: Time| Value::Float(now.seconds_since(since));
-        let ready = self.ready_at;
+        let ready = self.pulse.ready_at();
         totals
             .last_step
             .iter()

@@ -52,7 +52,7 @@ pub(super) struct Distributions {
     /// class -> (endpoint, priority)
     classes: Vec<(u16, u8)>,
     keep_native: bool,
-    /// A class that was never registered was used: `other` must be shown.
+    /// The overflow class was handed out, or an unknown one was used: `other` must be shown.
     pub(super) other_used: bool,
     /// Events and samples taken out of rings.
     pub(super) drained_events: u64,

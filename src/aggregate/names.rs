@@ -105,11 +105,14 @@ impl Names {
             None => Priority::default(),
         };
         let endpoint = self.clean(&class.endpoint, Id::Requests);
+        let overflow = Series { index: 0, scope, priority: priority.0 };
         let endpoint = match find_or_add(&mut self.endpoints, endpoint, self.series_max) {
+            // Named `other` by the engine: a class of its own would be a second series of that name.
+            Some(0) => return overflow,
             Some(endpoint) => endpoint as u16,
             None => {
                 self.count_overflow(Id::Requests);
-                return Series { index: 0, scope, priority: priority.0 };
+                return overflow;
             }
         };
         let key = (endpoint, priority.0);

@@ -11,6 +11,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub(crate) struct Pulse {
     cells: RwLock<Vec<Arc<Cells>>>,
     last_drain: AtomicU64,
+    /// When the engine said it was ready; 0 = not yet.
+    ready_at: AtomicU64,
+    /// When nothing was waiting or running the last time somebody looked.
+    last_idle: AtomicU64,
     /// What recorders that are gone left waiting or running.
     retired_flow: AtomicU64,
     scope: AtomicU64,
@@ -38,7 +42,21 @@ impl Pulse {
 
     /// The aggregate thread (or the owner of a manual clock) drained.
     pub(crate) fn drained(&self, at: Time) {
-        self.last_drain.store(at.as_nanos(), Ordering::Relaxed)
+        self.last_drain.store(at.as_nanos(), Ordering::Relaxed);
+        if !self.has_work() {
+            self.last_idle.store(at.as_nanos(), Ordering::Relaxed)
+        }
+    }
+
+    /// The engine can serve from `at` on; only the first call counts.
+    pub(crate) fn ready(&self, at: Time) {
+        let _ =
+            self.ready_at.compare_exchange(0, at.as_nanos(), Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// When that was.
+    pub(crate) fn ready_at(&self) -> Option<Time> {
+        time(self.ready_at.load(Ordering::Relaxed))
     }
 
     /// Time since that last happened, in ns.
@@ -46,15 +64,21 @@ impl Pulse {
         now.nanos_since(Time::from_nanos(self.last_drain.load(Ordering::Relaxed)))
     }
 
-    /// Host time of the newest step of any recorder, if there was one.
-    pub(crate) fn last_step(&self) -> Option<Time> {
+    /// How long work has been there without a step that ended; `None` while nothing is in flight.
+    ///
+    /// Counted from the newest of: the last step, the last moment without work (an idle hour before
+    /// a request is no stall), and the moment the engine said it was ready.
+    pub(crate) fn stuck_seconds(&self, now: Time) -> Option<f64> {
         let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
-        let newest = cells.iter().map(|c| c.levels.last_step.load(Ordering::Relaxed)).max();
-        newest.filter(|ns| *ns != 0).map(Time::from_nanos)
+        let step = cells.iter().map(|c| c.levels.last_step.load(Ordering::Relaxed)).max();
+        drop(cells);
+        let marks = [&self.ready_at, &self.last_idle].map(|mark| mark.load(Ordering::Relaxed));
+        let since = time(marks.into_iter().chain(step).max()?)?;
+        self.has_work().then(|| now.seconds_since(since))
     }
 
     /// Is any sequence waiting or running? Flows are exact only summed, so this is a sum too.
-    pub(crate) fn has_work(&self) -> bool {
+    fn has_work(&self) -> bool {
         let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
         let retired = self.retired_flow.load(Ordering::Relaxed);
         let flow = cells.iter().fold(retired, |sum, cells| sum.wrapping_add(flow(cells)));
@@ -68,4 +92,8 @@ impl Pulse {
 fn flow(cells: &Cells) -> u64 {
     let levels = &cells.levels;
     levels.waiting.load(Ordering::Relaxed).wrapping_add(levels.running.load(Ordering::Relaxed))
+}
+
+fn time(ns: u64) -> Option<Time> {
+    (ns != 0).then(|| Time::from_nanos(ns))
 }

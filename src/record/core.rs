@@ -72,10 +72,18 @@ impl Core {
         req.scope_and_state() == self.decoding && req.class() < self.series_max
     }
 
-    /// The counter row of a request; a foreign one counts under `other`.
+    /// The counter row for a verb that only looks at a request; `None` if it must not count. A
+    /// foreign one counts under `other`.
     #[inline]
-    pub(super) fn row(&self, req: &Request) -> u16 {
-        if self.owns(req.scope(), req.class()) { req.class() } else { 0 }
+    pub(super) fn row(&self, req: &Request) -> Option<u16> {
+        if !self.is_live(req) {
+            return None;
+        }
+        if !self.owns(req.scope(), req.class()) {
+            self.invalid(Invalid::Foreign);
+            return Some(0);
+        }
+        Some(req.class())
     }
 
     #[inline]
@@ -89,23 +97,23 @@ impl Core {
         self.out.cells.invalid(why)
     }
 
-    /// May this verb do anything with this request? Adopts a foreign one.
-    pub(super) fn live(&mut self, req: &mut Request) -> bool {
+    /// May a verb do anything with this request?
+    fn is_live(&self, req: &Request) -> bool {
         match req.state() {
-            State::Free => {
-                self.invalid(Invalid::NotLive);
-                return false;
-            }
-            State::Ended => {
-                self.invalid(Invalid::AlreadyEnded);
-                return false;
-            }
-            _ => {}
+            State::Free => self.invalid(Invalid::NotLive),
+            State::Ended => self.invalid(Invalid::AlreadyEnded),
+            _ => return true,
         }
-        if !self.owns(req.scope(), req.class()) {
+        false
+    }
+
+    /// The same for a verb that changes it: adopts a foreign one.
+    pub(super) fn live(&mut self, req: &mut Request) -> bool {
+        let live = self.is_live(req);
+        if live && !self.owns(req.scope(), req.class()) {
             self.adopt(req)
         }
-        true
+        live
     }
 
     /// A request of another scope: accepted here, under `other`.

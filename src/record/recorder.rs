@@ -283,13 +283,16 @@ impl Recorder {
     /// counted by [`Recorder::spec`], aborted tokens by [`Recorder::finish`].
     pub fn discard(&mut self, req: &Request, why: Discard, n: u32) {
         let Some(core) = &self.core else { return };
-        core.out.cells.add(core.row(req), cell::DISCARDED + why as usize, n as u64)
+        if let Some(row) = core.row(req) {
+            core.out.cells.add(row, cell::DISCARDED + why as usize, n as u64)
+        }
     }
 
     /// A speculation step drafted and accepted so many tokens for this sequence.
     pub fn spec(&mut self, req: &Request, drafted: u32, accepted: u32) {
         let Some(core) = &self.core else { return };
-        let (row, cells) = (core.row(req), &core.out.cells);
+        let Some(row) = core.row(req) else { return };
+        let cells = &core.out.cells;
         cells.add(row, cell::DRAFTED, drafted as u64);
         cells.add(row, cell::DRAFT_ACCEPTED, accepted.min(drafted) as u64);
         let lost = drafted.saturating_sub(accepted);

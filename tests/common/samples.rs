@@ -31,9 +31,18 @@ pub struct Exemplar {
 
 /// What the official parser for this kind of exposition (`text` or `openmetrics`) makes of it.
 pub fn parsed(kind: &str, exposition: &[u8]) -> Vec<Family> {
+    parse(&[kind], exposition)
+}
+
+/// The same for several at once: starting Python costs more than parsing.
+pub fn parsed_all(kind: &str, expositions: &[String]) -> Vec<Vec<Family>> {
+    parse(&[kind, "--many"], &serde_json::to_vec(expositions).unwrap())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(how: &[&str], input: &[u8]) -> T {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parse_exposition.py");
-    let (ok, out, complaint) = run_on("python3", &[script, kind], exposition);
-    assert!(ok, "the official {kind} parser refuses it: {complaint}");
+    let (ok, out, complaint) = run_on("python3", &[&[script], how].concat(), input);
+    assert!(ok, "the official parser ({how:?}) refuses it: {complaint}");
     serde_json::from_str(&out).unwrap()
 }
 

@@ -7,7 +7,7 @@
 
 use crate::record::event::Metric;
 use crate::record::request::State;
-use crate::record::words::{Outcome, Role};
+use crate::record::words::Role;
 
 /// Longest interval that is recorded as it is: one hour.
 pub(super) const HOUR: u64 = 3_600_000_000_000;
@@ -34,8 +34,7 @@ pub(super) enum What {
     FirstFromChild,
     /// The child with this number is joined.
     Joined(usize),
-    /// With an outcome if it ended as a request.
-    Ended(Option<Outcome>),
+    Ended,
     Dropped,
 }
 
@@ -95,7 +94,7 @@ fn state_after(log: &[Entry]) -> State {
         What::Emitted(_) => Some(State::Decoding),
         What::Evicted => Some(State::Evicted),
         What::Resumed(_) => Some(State::Resumed),
-        What::Ended(_) | What::Dropped => Some(State::Ended),
+        What::Ended | What::Dropped => Some(State::Ended),
         _ => None,
     });
     told.unwrap_or(State::Free)
@@ -132,9 +131,13 @@ impl Sequence {
     /// sequence that another scope adopted stays as it was, since nobody tells the first.
     pub(super) fn open_in(&self, scope: usize) -> impl Iterator<Item = State> {
         let born = self.split().0.len();
-        let leaves = |i: usize| self.log.get(i + 1).is_none_or(|next| next.scope != scope);
-        let last_there = (born..self.log.len()).filter(move |i| self.log[*i].scope == scope && leaves(*i));
-        last_there.map(|i| state_after(&self.log[..=i])).filter(|state| *state != State::Ended)
+        let is_last_there = move |i: &usize| {
+            let leaves = self.log.get(i + 1).is_none_or(|next| next.scope != scope);
+            self.log[*i].scope == scope && leaves
+        };
+        let states =
+            (born..self.log.len()).filter(is_last_there).map(|i| state_after(&self.log[..=i]));
+        states.filter(|state| *state != State::Ended)
     }
 
     /// recv; 0 for a free slot.
@@ -256,7 +259,7 @@ impl Sequence {
                 stalled.into_iter().chain(closed).chain(self.ttft(at, role)).collect()
             }
             (What::FirstFromChild, _) => self.ttft(at, role),
-            (What::Ended(_), _) => {
+            (What::Ended, _) => {
                 let mut facts = match state {
                     State::Queued if is_request => vec![queue()],
                     State::Evicted => vec![requeue(), stall()],

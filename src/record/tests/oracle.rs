@@ -373,13 +373,12 @@ impl Oracle {
         self.add(by, number, cell::PREEMPTED + why as usize, 1)
     }
 
-    /// Ends a sequence, as a request if there is an outcome.
-    fn end(&mut self, by: By, number: usize, at: u64, outcome: Option<Outcome>) -> u64 {
+    fn end(&mut self, by: By, number: usize, at: u64) -> u64 {
         let at = self.raised(by, number, at);
         if self.sequence(number).state() != State::Arrived {
             self.hold(by, -1)
         }
-        self.write(by, number, at, What::Ended(outcome));
+        self.write(by, number, at, What::Ended);
         at
     }
 
@@ -389,10 +388,10 @@ impl Oracle {
         }
         if self.sequence(number).is_child() {
             self.invalid(by, Invalid::Child);
-            self.end(by, number, at, None);
+            self.end(by, number, at);
             return;
         }
-        let at = self.end(by, number, at, Some(outcome));
+        let at = self.end(by, number, at);
         let class = self.class(number);
         self.say_request(by, number, class, at, outcome);
         if outcome == Outcome::Aborted {
@@ -521,7 +520,7 @@ impl Oracle {
         if self.sequence(lead).is_child() || !self.sequence(child).is_child() {
             return self.invalid(by, Invalid::Child);
         }
-        self.end(by, child, at, None);
+        self.end(by, child, at);
         if let Some(why) = lost {
             let tokens = self.sequence(child).tokens();
             self.add(by, child, cell::DISCARDED + why as usize, tokens as u64)
