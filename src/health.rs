@@ -6,6 +6,7 @@
 
 use crate::aggregate::Aggregator;
 use crate::catalog::{self, Id, labels};
+use crate::record::Time;
 use crate::record::cells::cell;
 use crate::shared::{Shared, Stage};
 use crate::snapshot::Snapshot;
@@ -21,52 +22,76 @@ const BAD_EVENTS_MIN: u64 = 5;
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Status {
+pub enum Status {
+    /// Nothing to do.
     Healthy,
+    /// Look at it today.
     Warning,
+    /// Look at it now.
     Critical,
 }
 
 /// What the worker is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum State {
+pub enum State {
+    /// `mark_ready` has not been called.
     Starting,
+    /// Nothing is in flight.
     Idle,
+    /// Requests are in flight and steps go on.
     Busy,
+    /// Requests are in flight and no step ends.
     Stalled,
+    /// `mark_draining` was called.
     Draining,
+    /// `mark_failed` was called.
     Failed,
 }
 
 /// One part of the verdict.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Check {
-    pub(crate) name: &'static str,
-    pub(crate) status: Status,
-    pub(crate) sentence: String,
-    /// The number behind the sentence; `null` where the window has no sample.
-    pub(crate) value: Option<f64>,
-    pub(crate) unit: &'static str,
+pub struct Check {
+    /// What it looks at.
+    pub name: &'static str,
+    /// How bad it is.
+    pub status: Status,
+    /// The same in words, with the evidence.
+    pub sentence: String,
+    /// The number behind the sentence; `None` where the window has no sample.
+    pub value: Option<f64>,
+    /// Unit of `value`.
+    pub unit: &'static str,
 }
 
-/// The whole verdict.
+/// The whole verdict over the last five minutes.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Verdict {
-    pub(crate) overall: Status,
-    pub(crate) serving: bool,
-    pub(crate) state: State,
-    pub(crate) sentence: String,
-    pub(crate) model: String,
-    pub(crate) worker_id: String,
-    pub(crate) window_seconds: u32,
-    pub(crate) checks: Vec<Check>,
+pub struct Verdict {
+    /// The worst of the checks.
+    pub overall: Status,
+    /// May it get new requests? The same answer as `/readyz`.
+    pub serving: bool,
+    /// What it is doing.
+    pub state: State,
+    /// All of it in one sentence.
+    pub sentence: String,
+    /// Identity.
+    pub model: String,
+    /// Identity.
+    pub worker_id: String,
+    /// Length of the window.
+    pub window_seconds: u32,
+    /// The parts.
+    pub checks: Vec<Check>,
 }
 
 /// Answer of a probe.
-pub(crate) struct Probe {
-    pub(crate) ok: bool,
-    pub(crate) reason: String,
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Yes or no.
+    pub ok: bool,
+    /// Why not; `ok` if so.
+    pub reason: String,
 }
 
 impl Probe {
@@ -81,12 +106,17 @@ fn stall_limit_s() -> f64 {
     limit as f64 / row.unit.scale() as f64
 }
 
+/// How long a worker has made no progress. One that starts may warm up for minutes.
+fn stuck_seconds(shared: &Shared, now: Time) -> Option<f64> {
+    (shared.stage() != Stage::Starting).then(|| shared.pulse.stuck_seconds(now))?
+}
+
 /// Must this process be restarted?
 pub(crate) fn live(shared: &Shared) -> Probe {
     if shared.stage() == Stage::Failed {
         return Probe::of(Some("the engine said it failed".into()));
     }
-    let stuck = shared.pulse.stuck_seconds(shared.clock.now()).filter(|age| *age > LIVE_AGE_S);
+    let stuck = stuck_seconds(shared, shared.clock.now()).filter(|age| *age > LIVE_AGE_S);
     Probe::of(stuck.map(|age| format!("requests are in flight and no step ended for {age:.0} s")))
 }
 
@@ -97,7 +127,7 @@ pub(crate) fn ready(shared: &Shared) -> Probe {
         Stage::Draining => Some("draining: it finishes what it has".into()),
         Stage::Failed => Some("the engine said it failed".into()),
         Stage::Ready => {
-            let stuck = shared.pulse.stuck_seconds(shared.clock.now());
+            let stuck = stuck_seconds(shared, shared.clock.now());
             stuck.filter(|age| *age > stall_limit_s()).map(|age| {
                 format!("stalled: requests are in flight and no step ended for {age:.0} s")
             })
@@ -106,16 +136,17 @@ pub(crate) fn ready(shared: &Shared) -> Probe {
     Probe::of(problem)
 }
 
-/// What is wrong, in words.
-pub(crate) fn verdict(
-    shared: &Shared,
-    aggregator: &Aggregator,
-    snapshot: &Snapshot,
-    lag_s: f64,
-) -> Verdict {
+/// What is wrong, in words. Looks at the lag before it drains.
+pub(crate) fn verdict(shared: &Shared) -> Verdict {
+    let lag_s = shared.pulse.lag_ns(shared.clock.now()) as f64 * 1e-9;
+    let snapshot = shared.snapshot();
+    judge(shared, &shared.aggregator(), &snapshot, lag_s)
+}
+
+fn judge(shared: &Shared, aggregator: &Aggregator, snapshot: &Snapshot, lag_s: f64) -> Verdict {
     let probe = ready(shared);
     let in_flight = snapshot.sum(Id::RequestsInFlight, |_| true);
-    let stuck = shared.pulse.stuck_seconds(snapshot.at).filter(|age| *age > stall_limit_s());
+    let stuck = stuck_seconds(shared, snapshot.at).filter(|age| *age > stall_limit_s());
     let state = match shared.stage() {
         Stage::Starting => State::Starting,
         Stage::Draining => State::Draining,

@@ -25,10 +25,11 @@ mod collector;
 mod config;
 #[cfg(feature = "export")]
 mod export;
-mod health;
+pub mod health;
 mod record;
 mod scope;
 mod shared;
+mod sync;
 
 pub use aggregate::{Class, RecorderOptions};
 pub use clock::{Clock, ManualClock};

@@ -3,6 +3,7 @@
 use crate::aggregate::{AggregateThread, Class, RecorderOptions};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::health::{self, Probe, Verdict};
 use crate::record::{Pool, Priority, Recorder, Series, Time};
 use crate::shared::{Shared, Stage, StartError};
 use crate::snapshot::{History, Snapshot};
@@ -121,6 +122,21 @@ impl Stepscope {
         self.shared.aggregator().history(now)
     }
 
+    /// What is wrong, in words: the answer of `/health`.
+    pub fn health(&self) -> Verdict {
+        health::verdict(&self.shared)
+    }
+
+    /// Must this process be restarted? The answer of `/livez`; never waits for the aggregator.
+    pub fn live(&self) -> Probe {
+        health::live(&self.shared)
+    }
+
+    /// May it get new requests? The answer of `/readyz`; never waits for the aggregator.
+    pub fn ready(&self) -> Probe {
+        health::ready(&self.shared)
+    }
+
     /// Where our HTTP server listens; `None` without one.
     #[cfg(feature = "export")]
     pub fn local_addr(&self) -> Option<std::net::SocketAddr> {
@@ -130,7 +146,7 @@ impl Stepscope {
     /// The same routes as our own server's, for an engine that runs axum: mount it where you like.
     #[cfg(feature = "export")]
     pub fn router(&self) -> axum::Router {
-        crate::export::router(self.shared.clone())
+        crate::export::router(crate::export::Exporter::new(self.shared.clone()))
     }
 
     /// This scope as a collector for an engine's prometheus-client `Registry`.

@@ -3,9 +3,8 @@
 use crate::aggregate::{AggregateThread, Aggregator, Pulse};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::record::Time;
 use crate::snapshot::Snapshot;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Why a [`Stepscope`](crate::Stepscope) did not start.
@@ -46,26 +45,20 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     aggregator: Arc<Mutex<Aggregator>>,
     pub(crate) pulse: Arc<Pulse>,
-    pub(crate) started_at: Time,
     stage: AtomicU8,
-    /// Scrapes answered so far.
-    pub(crate) scrapes: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config) -> Shared {
         let clock = config.clock.clone();
-        let started_at = clock.now();
         let pulse = Arc::new(Pulse::default());
-        let aggregator = Aggregator::new(&config, started_at, pulse.clone());
+        let aggregator = Aggregator::new(&config, clock.now(), pulse.clone());
         Shared {
             config,
             clock,
             aggregator: Arc::new(Mutex::new(aggregator)),
             pulse,
-            started_at,
             stage: AtomicU8::new(Stage::Starting as u8),
-            scrapes: AtomicU64::new(0),
         }
     }
 

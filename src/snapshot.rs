@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Snapshot {
     /// When it was taken, on the scope's clock.
     pub at: Time,
+    /// When the scope started, on its clock.
+    pub started: Time,
     /// Since when counters and histograms count: the scope's start, since the epoch.
     pub created: Duration,
     /// Families that have at least one series.

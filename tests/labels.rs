@@ -56,9 +56,9 @@ fn expected(value: &str) -> String {
 }
 
 /// A worker that uses this value wherever an engine may.
-fn named(value: &str) -> Worker {
+fn named(value: &str, vllm_aliases: bool) -> Worker {
     let name = || value.to_string();
-    let mut worker = Worker::start(Config {
+    let config = Config {
         model: name(),
         worker_id: name(),
         engine: name(),
@@ -66,10 +66,11 @@ fn named(value: &str) -> Worker {
         node: name(),
         gpu_id: name(),
         label_bytes_max: LIMIT,
-        vllm_aliases: true,
+        vllm_aliases,
         ..manual_config()
-    });
-    worker.batch = worker.scope.series(Class::endpoint(value).priority(value));
+    };
+    let class = Class::endpoint(value).priority(value);
+    let mut worker = Worker::serving(config, class.clone(), class);
     worker.rec = worker.scope.recorder_with(RecorderOptions::new(value).gpu_id(value));
     worker.answer(worker.batch, at(START_MS), 40);
     let pool = worker.scope.pool(value);
@@ -84,7 +85,7 @@ fn hostile_values_arrive_unharmed_in_both_text_formats() {
         return;
     }
     let hostile = hostile();
-    let workers: Vec<Worker> = hostile.iter().map(|value| named(value)).collect();
+    let workers: Vec<Worker> = hostile.iter().map(|value| named(value, false)).collect();
     let text: Vec<String> = workers.iter().map(Worker::text).collect();
     let open: Vec<String> = workers.iter().map(|worker| worker.openmetrics().text()).collect();
     for (kind, expositions) in [("text", text), ("openmetrics", open)] {
@@ -105,7 +106,6 @@ fn assert_labels(families: &[Family], hostile: &str, kind: &str) {
         ("llm_kv_blocks", &["pool"]),
         ("llm_kv_cache_utilization", &["gpu_id", "pool"]),
         ("llm_last_step_age_seconds", &["gpu_id", "node"]),
-        ("vllm:num_requests_running", &["model_name"]),
     ] {
         let samples = || families.iter().flat_map(|f| &f.samples).filter(|s| s.name == name);
         let all = samples().any(|s| labels.iter().all(|l| s.labels.get(*l) == Some(&wanted)));
@@ -114,9 +114,26 @@ fn assert_labels(families: &[Family], hostile: &str, kind: &str) {
 }
 
 #[test]
+fn alias_families_carry_the_same_harmless_model() {
+    if !python_parser() {
+        return;
+    }
+    let hostile = format!("\"\\\0{}", "漢".repeat(100));
+    let worker = named(&hostile, true);
+    for (kind, body) in
+        [("text", worker.get("/metrics").body), ("openmetrics", worker.openmetrics().body)]
+    {
+        let families = parsed(kind, &body);
+        let samples = families.iter().flat_map(|family| &family.samples);
+        let mut models = samples.filter_map(|sample| sample.labels.get("model_name")).peekable();
+        assert!(models.peek().is_some() && models.all(|model| *model == expected(&hostile)))
+    }
+}
+
+#[test]
 fn hostile_values_leave_the_json_valid() {
     for hostile in hostile() {
-        let worker = named(&hostile);
+        let worker = named(&hostile, false);
         for path in ["/health", "/api/v1/overview"] {
             let json = worker.get(path).json();
             assert_eq!(json["model"], serde_json::json!(hostile), "{path}")
@@ -127,14 +144,15 @@ fn hostile_values_leave_the_json_valid() {
 #[test]
 fn a_cut_value_is_counted_and_one_that_fits_is_not() {
     let fits = "é".repeat(LIMIT / 2);
-    assert!(!has(&named(&fits).text(), "llm_label_overflow_total"));
-    let text = named(&format!("{fits}x")).text();
+    assert!(!has(&named(&fits, false).text(), "llm_label_overflow_total"));
+    let text = named(&format!("{fits}x"), false).text();
     let cut =
         |family: &str| value(&text, "llm_label_overflow_total", &[&format!("metric=\"{family}\"")]);
     // Model, worker, engine and its version.
     assert_eq!(cut("llm_worker_info"), Some(4.0));
-    assert_eq!(cut("llm_requests_total"), Some(1.0));
-    assert_eq!(cut("llm_queue_depth"), Some(1.0));
+    // Once per call: both classes are this one.
+    assert_eq!(cut("llm_requests_total"), Some(2.0));
+    assert_eq!(cut("llm_queue_depth"), Some(2.0));
     assert_eq!(cut("llm_kv_blocks"), Some(1.0));
     // Device and node, of the configuration and of the recorder.
     assert_eq!(cut("llm_step_gpu_seconds"), Some(4.0))

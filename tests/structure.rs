@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Floors of the library, lowest first. A module may import modules of lower floors only.
 const FLOORS: &[&[&str]] = &[
-    &["catalog"],
+    &["catalog", "sync"],
     &["record"],
     &["clock", "snapshot"],
     &["config"],

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-use stepscope_sim::engine::Sabotage;
+use stepscope_sim::Sabotage;
 use stepscope_sim::profile::Profile;
 use stepscope_sim::scenario::Scenario;
 

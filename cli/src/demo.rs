@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stepscope::Time;
-use stepscope_sim::engine::Sabotage;
+use stepscope_sim::Sabotage;
 use stepscope_sim::profile::Profile;
 use stepscope_sim::scenario::Scenario;
 use stepscope_sim::trace::Trace;

@@ -7,13 +7,14 @@ use crate::pace::Speed;
 use crate::worker::{Life, Worker};
 use anyhow::Result;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 use stepscope::catalog::Unit;
 use stepscope_sim::scenario::Scenario;
 
-/// Disagreements shown to people; JSON has all of them.
-const SHOWN_MAX: usize = 20;
+/// Families that disagree, and numbers that are missing, as shown to people; JSON has all.
+const SHOWN_MAX: usize = 10;
 
 /// Writes for people, and for programs on request.
 pub struct Report {
@@ -82,7 +83,7 @@ impl Report {
         writeln!(out, "trace     {} ({requests} requests), seed {}", plan.trace.name, plan.seed)?;
         writeln!(out, "profile   {} ({})", profile.name(), profile.model())?;
         writeln!(out, "scenario  {}: {}", plan.scenario, plan.scenario.what())?;
-        if !matches!(plan.scenario, Scenario::Healthy | Scenario::Idle) {
+        if plan.scenario != Scenario::Healthy {
             let (from, until) = (plan.inject.from.as_secs_f64(), plan.inject.until.as_secs_f64());
             writeln!(out, "          from second {from} to second {until}")?
         }
@@ -172,27 +173,47 @@ impl Verdict {
     }
 
     fn sentence(&self, out: &mut dyn Write) -> io::Result<()> {
-        let mut wrong: Vec<_> = self.entries.iter().filter(|entry| !entry.holds()).collect();
+        let (all, missing) = (self.entries.len(), self.missing.len());
         if self.is_ok() {
-            return writeln!(out, "\n{} numbers compared, all agree.", self.entries.len());
+            return writeln!(out, "\n{all} numbers compared, all agree.");
         }
-        let (all, differ, missing) = (self.entries.len(), wrong.len(), self.missing.len());
+        let differ = self.entries.iter().filter(|entry| !entry.holds()).count();
         writeln!(out, "\n{all} numbers compared, {differ} DISAGREE, {missing} are missing:")?;
-        wrong.sort_by(|a, b| b.relative_error().total_cmp(&a.relative_error()));
-        for Agreement { metric, engine, reported, error, bound } in wrong.iter().take(SHOWN_MAX) {
-            writeln!(
-                out,
-                "  {metric}: engine {engine}, reported {reported}, error {error:e}, bound {bound}"
-            )?
+        let families = self.disagreements();
+        for wrong in families.iter().take(SHOWN_MAX) {
+            let Agreement { metric, engine, reported, error, bound } = wrong[0];
+            writeln!(out, "  {metric}: engine {engine}, reported {reported}")?;
+            write!(out, "    error {}, bound {}", brief(*error), brief(*bound))?;
+            match wrong.len() {
+                1 => writeln!(out)?,
+                n => writeln!(out, "; the worst of {n} numbers of {}", wrong[0].family())?,
+            }
         }
         for metric in self.missing.iter().take(SHOWN_MAX) {
             writeln!(out, "  {metric}: missing")?
         }
-        let hidden = differ.saturating_sub(SHOWN_MAX) + missing.saturating_sub(SHOWN_MAX);
+        let hidden = families.len().saturating_sub(SHOWN_MAX) + missing.saturating_sub(SHOWN_MAX);
         if hidden > 0 {
-            writeln!(out, "  and {hidden} more; --json lists all of them")?
+            writeln!(out, "  and {hidden} more; --json lists every number that disagrees")?
         }
         Ok(())
+    }
+
+    /// What disagrees, by family: the worst of a family first, and the worst family first. One
+    /// wrong sample shows in many buckets, and all of them would hide the next family.
+    fn disagreements(&self) -> Vec<Vec<&Agreement>> {
+        let worst_first =
+            |a: &&Agreement, b: &&Agreement| b.relative_error().total_cmp(&a.relative_error());
+        let mut families = BTreeMap::<&str, Vec<&Agreement>>::new();
+        for entry in self.entries.iter().filter(|entry| !entry.holds()) {
+            families.entry(entry.family()).or_default().push(entry)
+        }
+        let mut families: Vec<_> = families.into_values().collect();
+        for family in &mut families {
+            family.sort_by(worst_first)
+        }
+        families.sort_by(|a, b| worst_first(&a[0], &b[0]));
+        families
     }
 
     fn json<'a>(
@@ -240,6 +261,11 @@ fn table(out: &mut dyn Write, rows: &[Headline]) -> io::Result<()> {
         writeln!(out, "{label:<28}{engine:>12}{reported:>12}{error:>12}{bound:>12}{mark}")?
     }
     Ok(())
+}
+
+/// Whole numbers as they are, others to four digits.
+fn brief(x: f64) -> String {
+    if x.fract() == 0.0 { format!("{x}") } else { format!("{x:.3e}") }
 }
 
 fn show(x: f64, unit: Unit) -> String {

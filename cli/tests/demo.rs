@@ -41,9 +41,10 @@ fn every_scenario_agrees_on(trace: &str, seed: &str) {
         let name = scenario.name();
         let said =
             agreeing(&["--trace", trace, "--scenario", name, "--seed", seed, "--duration", "24"]);
-        assert_eq!((&said["trace"], &said["scenario"]), (&trace.into(), &name.into()));
+        assert!(said["trace"].as_str().is_some_and(|name| name.contains(trace)));
+        assert_eq!(said["scenario"], name);
         let requests = said["requests"].as_u64().expect("a number of requests");
-        assert_eq!(requests == 0, name == "idle", "{name}: {requests} requests");
+        assert!(requests > 0, "{name}");
     }
 }
 
@@ -55,6 +56,13 @@ fn every_scenario_agrees_on_the_mooncake_trace() {
 #[test]
 fn every_scenario_agrees_on_the_azure_trace() {
     every_scenario_agrees_on("azure", "7")
+}
+
+#[test]
+fn a_run_without_a_request_agrees() {
+    let said = agreeing(&["--scenario", "idle", "--inject", "0..20", "--duration", "20"]);
+    assert_eq!((&said["requests"], &said["tokens"]), (&0.into(), &0.into()));
+    assert!(said["compared"].as_u64() > Some(500));
 }
 
 #[test]

@@ -12,14 +12,15 @@
 
 use crate::agenda::{Agenda, Entry};
 use crate::arrivals::Arrivals;
+use crate::client::{Ask, BATCH, Fate, PRIORITIES};
 use crate::device::{Device, Span};
 use crate::kv::KvPool;
 use crate::profile::{BLOCK_TOKENS, Profile, StepModel};
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
-use crate::scenario::{Crowd, Injection, Scenario};
+use crate::scenario::{CROWD_NS, Crowd, Injection, Scenario};
 use crate::scheduler::Scheduler;
-use crate::sequence::{Ask, Class, Fate, PRIORITIES, Sequence};
+use crate::sequence::Sequence;
 use crate::telemetry::{Depths, Open, Sampled, Telemetry};
 use crate::trace::{Trace, TraceRequest};
 use crate::truth::{Run, Truth};
@@ -30,6 +31,7 @@ use stepscope::{ErrorType, Outcome, Request, Shape, Stepscope, Stream, Time};
 /// Tokenizing: a fixed part, and a megatoken a second (a fast tokenizer on one core).
 const TOKENIZE_NS: f64 = 300_000.0;
 const TOKENIZE_NS_PER_TOKEN: f64 = 1_000.0;
+const TOKENIZE_JITTER: f64 = 0.2;
 /// From the device's end to the outputs on the host, and from there (or from an arrival at an idle
 /// engine) to the next launch: 150 to 400 µs of host time per step.
 const OUTPUTS_NS: std::ops::Range<u64> = 60_000..160_000;
@@ -44,15 +46,6 @@ const CRASH_NS: u64 = 1_000_000;
 /// Equal steps of a GPU differ by about this much.
 const STEP_JITTER: f64 = 0.015;
 
-const CHAT_SHARE: f64 = 0.8;
-const DEFAULT_PRIORITY_SHARE: f64 = 0.8;
-const STOP_SHARE: f64 = 0.85;
-/// Clients that leave: while they wait, and while they read.
-const GIVE_UP_SHARE: f64 = 0.004;
-const LEAVE_SHARE: f64 = 0.012;
-const PATIENCE_NS: std::ops::Range<u64> = 20_000_000..400_000_000;
-/// A request that fails does so within its first tokens.
-const FAIL_TOKENS: std::ops::Range<u64> = 0..8;
 /// Requests of a crowd differ by this much.
 const CROWD_JITTER: f64 = 0.2;
 
@@ -111,7 +104,7 @@ pub struct Progress {
 #[derive(Debug)]
 enum Event {
     Arrival(TraceRequest),
-    Crowd(u32),
+    Crowd,
     Tokenized(Box<Sequence>),
     GiveUp(u64),
     Pass,
@@ -250,10 +243,11 @@ impl Engine {
             Event::Arrival(request) => {
                 self.plan_arrival();
                 if self.injection.has_traffic(at) {
-                    self.arrive(request.prompt, request.output, request.blocks, at)
+                    let ask = self.ask(request);
+                    self.arrive(ask, at)
                 }
             }
-            Event::Crowd(count) => self.crowd(count, at),
+            Event::Crowd => self.crowd(at),
             Event::Tokenized(seq) => self.tokenized(*seq, at),
             Event::GiveUp(id) => self.give_up(id, at),
             Event::Pass => {
@@ -285,30 +279,35 @@ impl Engine {
         }
     }
 
-    fn crowd(&mut self, count: u32, at: u64) {
-        let Some(Crowd { prompt, output, every_ns, .. }) = self.injection.crowd(at) else { return };
-        for _ in 0..count {
-            let [prompt, output] = [prompt, output].map(f64::from);
-            let prompt = prompt * self.rng.jitter(CROWD_JITTER);
-            let output = output * self.rng.jitter(CROWD_JITTER);
-            self.arrive(prompt as u32, output as u32, vec![], at)
+    /// Those of the crowd's clients that have no request in flight send one: batch jobs, so that
+    /// they evict each other and no earlier request.
+    fn crowd(&mut self, at: u64) {
+        let Some(Crowd { clients, prompt, output, .. }) = self.injection.crowd(at) else { return };
+        let Progress { arrived, ended, .. } = self.progress();
+        for _ in arrived - ended..clients {
+            let [prompt, output] = [prompt, output]
+                .map(|tokens| (f64::from(tokens) * self.rng.jitter(CROWD_JITTER)) as u32);
+            let mut ask = self.ask(TraceRequest { at_ns: at, prompt, output, blocks: vec![] });
+            ask.class.priority = BATCH;
+            self.arrive(ask, at)
         }
-        self.agenda.plan(at + every_ns, Event::Crowd(1));
+        self.agenda.plan(at + CROWD_NS, Event::Crowd);
     }
 
-    fn arrive(&mut self, prompt: u32, output: u32, hashes: Vec<u64>, at: u64) {
+    /// The next request. Its class and fate depend on the seed and its number, not on the load.
+    fn ask(&self, request: TraceRequest) -> Ask {
         let id = self.telemetry.journal.requests.len() as u64;
-        // Class and fate depend on the seed and the number alone, whatever the load.
-        let mut rng = Rng::stream(self.seed, id);
-        let class = Class {
-            endpoint: usize::from(!rng.chance(CHAT_SHARE)),
-            priority: usize::from(!rng.chance(DEFAULT_PRIORITY_SHARE)),
-        };
-        let fate = draw_fate(&mut rng, output, self.injection.failing_share(at));
-        let ask = Ask { id, class, prompt, output, hashes, fate };
+        Ask::draw(id, request, &mut Rng::stream(self.seed, id))
+    }
+
+    fn arrive(&mut self, mut ask: Ask, at: u64) {
+        if self.injection.fails(ask.id, at) {
+            ask.fate = Fate::failure(&mut self.rng)
+        }
         let request = self.telemetry.arrived(&ask, at);
-        self.tokenizing[class.priority] += 1;
-        let ns = TOKENIZE_NS + f64::from(prompt) * TOKENIZE_NS_PER_TOKEN * rng.jitter(0.2);
+        self.tokenizing[ask.class.priority] += 1;
+        let tokens_ns = f64::from(ask.prompt) * TOKENIZE_NS_PER_TOKEN;
+        let ns = TOKENIZE_NS + tokens_ns * self.rng.jitter(TOKENIZE_JITTER);
         let seq = Box::new(Sequence::new(ask, request));
         self.agenda.plan(at + ns as u64, Event::Tokenized(seq));
     }
@@ -338,7 +337,9 @@ impl Engine {
     /// The client of a request leaves, wherever the request is.
     fn give_up(&mut self, id: u64, at: u64) {
         if let Some(seq) = self.scheduler.remove_waiting(id) {
-            self.telemetry.ended(id, seq.request, Outcome::Aborted, at)
+            self.telemetry.ended(id, seq.request, Outcome::Aborted, at);
+            // Who stood behind it may fit where it did not.
+            self.plan_pass(at)
         } else if let Some(seq) = self.scheduler.running.iter_mut().find(|seq| seq.ask.id == id) {
             // Its blocks are in use until the step is over.
             seq.is_left = true
@@ -444,9 +445,7 @@ impl Engine {
     // ------------------------------------------------------------ scenarios
 
     fn inject(&mut self, at: u64) {
-        if let Some(crowd) = self.injection.crowd(at) {
-            self.crowd(crowd.burst, at)
-        }
+        self.crowd(at);
         if self.injection.kills_device(at) {
             self.crash(at)
         }
@@ -469,21 +468,6 @@ impl Engine {
         }
         self.is_down = true;
         self.agenda.plan(at + RESTART_NS, Event::Restarted);
-    }
-}
-
-fn draw_fate(rng: &mut Rng, output: u32, failing_share: f64) -> Fate {
-    let tokens = |rng: &mut Rng| rng.within(1..u64::from(output) + 1) as u32;
-    if rng.chance(failing_share) {
-        Fate::Fail { tokens: rng.within(FAIL_TOKENS) as u32 }
-    } else if rng.chance(GIVE_UP_SHARE) {
-        Fate::GiveUp { after_ns: rng.within(PATIENCE_NS) }
-    } else if rng.chance(LEAVE_SHARE) {
-        Fate::Leave { tokens: tokens(rng) }
-    } else if rng.chance(STOP_SHARE) {
-        Fate::Stop
-    } else {
-        Fate::Length
     }
 }
 

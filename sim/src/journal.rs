@@ -1,8 +1,8 @@
 //! The engine's own record while it runs; [`Truth`] is its copy.
 
+use crate::client::{Ask, ENDPOINTS, PRIORITIES};
 use crate::device::Span;
 use crate::kv::KvPool;
-use crate::sequence::{Ask, ENDPOINTS, PRIORITIES};
 use crate::telemetry::{Depths, REASONS, Sampled};
 use crate::truth::{End, RequestLog, Run, StepLog, Truth};
 use stepscope::catalog::labels;

@@ -51,6 +51,7 @@
 
 mod agenda;
 mod arrivals;
+mod client;
 mod device;
 pub mod engine;
 mod journal;

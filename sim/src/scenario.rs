@@ -80,7 +80,7 @@ impl Scenario {
             Scenario::Healthy => "Nothing goes wrong.",
             Scenario::Idle => "No request arrives.",
             Scenario::KvExhaustion => {
-                "The KV pool shrinks under a crowd of long answers: it is full, and requests wait for capacity."
+                "The KV pool shrinks under a crowd: it is full, and requests wait for capacity."
             }
             Scenario::PreemptionStorm => {
                 "The scheduler admits more than the shrunken KV pool can hold: sequences evict each other."
@@ -121,9 +121,7 @@ fn names() -> String {
     Scenario::ALL.iter().map(|scenario| scenario.name()).collect::<Vec<_>>().join(", ")
 }
 
-/// `PreemptionStorm`, `KvExhaustion`: blocks that stay of the pool, 48,000 tokens.
-const SHRUNK_BLOCKS: u32 = 3_000;
-/// It shrinks as fast as blocks come free; so many stay free meanwhile, for the crowd to fill.
+/// A shrinking pool loses blocks as they come free; so many stay free meanwhile.
 const SHRINKING_BLOCKS: u32 = 500;
 /// `SlowPrefill`: prompt positions per step, so that a prompt of 8,000 takes 500 steps.
 const TINY_CHUNK_TOKENS: u32 = 16;
@@ -131,26 +129,28 @@ const TINY_CHUNK_TOKENS: u32 = 16;
 const SLOW_DECODE_NS: f64 = 300e6;
 /// `HostBound`: what the host needs between two steps.
 const SLOW_HOST_NS: f64 = 25e6;
-/// `ErrorBurst`: share of the requests that fail.
-const FAILING_SHARE: f64 = 0.25;
+/// `ErrorBurst`: one request in so many fails.
+const FAILING_ONE_IN: u64 = 4;
 
-/// Requests that arrive instead of the trace's: all alike, so that a full pool stays full.
+/// Clients that come instead of the trace's, to a KV pool that shrank. Each has one request in
+/// flight, all alike: so a full pool stays full, and the queue does not grow for ever.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Crowd {
+    pub(crate) clients: u64,
     pub(crate) prompt: u32,
     pub(crate) output: u32,
-    /// How many come at once when it begins.
-    pub(crate) burst: u32,
-    pub(crate) every_ns: u64,
+    /// What stays of the pool.
+    blocks: u32,
 }
 
-/// Short questions with long answers: thirty of them fill the shrunken pool.
-const LONG_ANSWERS: Crowd =
-    Crowd { prompt: 1_024, output: 1_500, burst: 16, every_ns: 500_000_000 };
+/// `KvExhaustion`: about 35 of these requests fit, the others wait.
+const STEADY: Crowd = Crowd { clients: 43, prompt: 1_024, output: 400, blocks: 3_000 };
 
-/// Tiny when they are admitted and seventy times larger at their end.
-const GROWING_ANSWERS: Crowd =
-    Crowd { prompt: 64, output: 1_500, burst: 32, every_ns: 500_000_000 };
+/// `PreemptionStorm`: tiny when they are admitted and twenty times larger at their end.
+const GROWING: Crowd = Crowd { clients: 40, prompt: 64, output: 1_200, blocks: 1_000 };
+
+/// How often the crowd looks whether its answers are there.
+pub(crate) const CROWD_NS: u64 = 50_000_000;
 
 /// A scenario and its time, on the engine's clock.
 #[derive(Clone, Copy, Debug)]
@@ -193,16 +193,16 @@ impl Injection {
     /// What arrives instead of them.
     pub(crate) fn crowd(&self, at: u64) -> Option<Crowd> {
         if self.is(Scenario::KvExhaustion, at) {
-            Some(LONG_ANSWERS)
+            Some(STEADY)
         } else {
-            self.is(Scenario::PreemptionStorm, at).then_some(GROWING_ANSWERS)
+            self.is(Scenario::PreemptionStorm, at).then_some(GROWING)
         }
     }
 
     /// How many KV blocks may be usable, with so many usable and referenced now.
     pub(crate) fn usable_blocks(&self, at: u64, total: u32, usable: u32, referenced: u32) -> u32 {
         match self.crowd(at) {
-            Some(_) => SHRUNK_BLOCKS.max(usable.min(referenced + SHRINKING_BLOCKS)).min(total),
+            Some(crowd) => crowd.blocks.max(usable.min(referenced + SHRINKING_BLOCKS)),
             None => total,
         }
     }
@@ -229,9 +229,9 @@ impl Injection {
         if self.is(Scenario::HostBound, at) { SLOW_HOST_NS } else { 0.0 }
     }
 
-    /// Share of the requests arriving now that fail.
-    pub(crate) fn failing_share(&self, at: u64) -> f64 {
-        if self.is(Scenario::ErrorBurst, at) { FAILING_SHARE } else { 0.0 }
+    /// Is the request of this number, arriving now, going to fail?
+    pub(crate) fn fails(&self, id: u64, at: u64) -> bool {
+        id.is_multiple_of(FAILING_ONE_IN) && self.is(Scenario::ErrorBurst, at)
     }
 }
 

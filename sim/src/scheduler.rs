@@ -6,8 +6,9 @@
 //! youngest sequence of the least important priority loses its blocks and goes back to the head of
 //! its queue; it is computed again later.
 
+use crate::client::PRIORITIES;
 use crate::kv::KvPool;
-use crate::sequence::{PRIORITIES, Sequence};
+use crate::sequence::Sequence;
 use std::collections::VecDeque;
 
 /// Bounds of the scheduler.
@@ -154,8 +155,8 @@ impl Scheduler {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::{Ask, Class, Fate};
     use crate::profile::BLOCK_TOKENS;
-    use crate::sequence::{Ask, Class, Fate};
     use proptest::prelude::*;
     use stepscope::Request;
 

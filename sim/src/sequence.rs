@@ -1,52 +1,14 @@
 //! One request as the engine holds it, from the tokenizer to its last token.
 
+use crate::client::Ask;
 use crate::kv::{BlockTable, PageKey};
 use crate::profile::{BLOCK_TOKENS, Work};
 use crate::trace::HASH_TOKENS;
 use stepscope::Request;
 
-/// Endpoints a request may come from.
-pub(crate) const ENDPOINTS: [&str; 2] = ["chat", "completions"];
-/// Priorities, the most important first.
-pub(crate) const PRIORITIES: [&str; 2] = ["default", "batch"];
-
 /// Pages of one hash id of a trace.
 const HASH_PAGES: u32 = HASH_TOKENS / BLOCK_TOKENS;
 const _: () = assert!(HASH_TOKENS.is_multiple_of(BLOCK_TOKENS));
-
-/// Places in [`ENDPOINTS`] and [`PRIORITIES`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Class {
-    pub(crate) endpoint: usize,
-    pub(crate) priority: usize,
-}
-
-/// How a request is going to end if nothing else happens to it; drawn at its arrival.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fate {
-    /// The model says stop with the last token of the answer.
-    Stop,
-    /// The answer is cut at its last token.
-    Length,
-    /// The client leaves once it has seen so many tokens.
-    Leave { tokens: u32 },
-    /// The client leaves so long after the request stood in the queue.
-    GiveUp { after_ns: u64 },
-    /// The engine fails once so many tokens are there, the first prefill chunk at the latest.
-    Fail { tokens: u32 },
-}
-
-/// What a request asks for.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Ask {
-    pub(crate) id: u64,
-    pub(crate) class: Class,
-    pub(crate) prompt: u32,
-    pub(crate) output: u32,
-    /// Hash ids of the prompt's blocks, if the trace knows them.
-    pub(crate) hashes: Vec<u64>,
-    pub(crate) fate: Fate,
-}
 
 /// A request in the engine's hands. Positions count from 0; a token's position is computed in the
 /// step after the one that sampled it.

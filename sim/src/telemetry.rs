@@ -3,11 +3,12 @@
 //! The journal holds whole logs and its own counts; nothing in it comes back from the recorder, so
 //! the two can be compared. [`Sabotage`] lies here, to the recorder only.
 
+use crate::client::{Ask, ENDPOINTS, PRIORITIES};
 use crate::device::{Device, Span};
 use crate::journal::{Journal, OpenLog};
 use crate::kv::KvPool;
 use crate::sabotage::{EveryNth, LateClock, Sabotage};
-use crate::sequence::{Ask, ENDPOINTS, PRIORITIES, Sequence};
+use crate::sequence::Sequence;
 use crate::truth::Run;
 use stepscope::{
     Class, Discard, Launch, OpenStep, Outcome, Pool, Preempt, Priority, Recorder, Request, Series,

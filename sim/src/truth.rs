@@ -192,11 +192,12 @@ impl Truth {
     /// # Errors
     /// What `out` says.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut out = io::BufWriter::new(out);
         let steps = self.steps.iter().map(StepLog::line);
         let requests = self.requests.iter().map(RequestLog::line);
         let lines = [Line::Run(&self.run)].into_iter().chain(steps).chain(requests);
         for line in lines.chain([self.end.line()]) {
-            serde_json::to_writer(&mut *out, &line)?;
+            serde_json::to_writer(&mut out, &line)?;
             out.write_all(b"\n")?
         }
         out.flush()

@@ -73,6 +73,7 @@ pub(crate) struct Aggregator {
     /// Fill of the fullest ring at the last drain, 0..1.
     pub(super) occupancy: f64,
     pub(super) labels: HashMap<(u16, usize), Arc<Labels>>,
+    pub(super) started_at: Time,
     pub(super) started: SystemTime,
     /// Since the epoch; `None` where the system does not tell.
     pub(super) process_started: Option<Duration>,
@@ -108,6 +109,7 @@ impl Aggregator {
             generated: VecDeque::from([(now, 0)]),
             occupancy: 0.0,
             labels: HashMap::new(),
+            started_at: now,
             started: SystemTime::now(),
             process_started: process_started(),
             pulse,

@@ -35,7 +35,7 @@ impl Aggregator {
             })
             .collect();
         let created = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Snapshot { at: now, created, families }
+        Snapshot { at: now, started: self.started_at, created, families }
     }
 
     /// Values by child number; `None` = nothing fed that child.

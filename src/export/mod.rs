@@ -12,5 +12,5 @@ mod routes;
 mod server;
 mod text;
 
-pub(crate) use routes::router;
+pub(crate) use routes::{Exporter, router};
 pub(crate) use server::Server;

@@ -3,8 +3,8 @@
 //! Titles, units, help texts and limits come from the catalog; the page only draws.
 
 use crate::catalog::{self, Id, Unit, labels};
+use crate::config::Config;
 use crate::health::{State, Status, Verdict};
-use crate::shared::Shared;
 use crate::snapshot::{History, HistoryRow, LINES, Quantiles, Snapshot};
 use serde::Serialize;
 
@@ -74,12 +74,11 @@ struct Loss {
 }
 
 pub(crate) fn overview(
-    shared: &Shared,
+    config: &Config,
     snapshot: &Snapshot,
     history: &History,
     verdict: Verdict,
 ) -> Overview {
-    let config = &shared.config;
     Overview {
         schema: 1,
         model: config.model.clone(),
@@ -89,7 +88,7 @@ pub(crate) fn overview(
         role: labels::ROLE[config.role as usize],
         stepscope_version: env!("CARGO_PKG_VERSION"),
         state: verdict.state,
-        uptime_seconds: snapshot.at.seconds_since(shared.started_at),
+        uptime_seconds: snapshot.at.seconds_since(snapshot.started),
         health: Health {
             overall: verdict.overall,
             sentence: verdict.sentence,

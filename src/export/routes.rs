@@ -3,6 +3,7 @@
 use super::family::Exposed;
 use super::negotiate::Format;
 use super::{alias, negotiate, overview, protobuf, text};
+use crate::config::Config;
 use crate::health::{self, Probe};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -19,15 +20,32 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// The page loads nothing and talks to nobody but us.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
 const PAGE: &str = include_str!("page.html");
 
+/// What the routes answer from.
+pub(crate) struct Exporter {
+    shared: Arc<Shared>,
+    /// Scrapes answered so far.
+    scrapes: AtomicU64,
+}
+
+impl Exporter {
+    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Exporter> {
+        Arc::new(Exporter { shared, scrapes: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn scrapes(&self) -> u64 {
+        self.scrapes.load(Ordering::Acquire)
+    }
+}
+
 /// All routes. GET and HEAD only; anything else is 405.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(exporter: Arc<Exporter>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
@@ -35,18 +53,19 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/health", get(verdict))
-        .with_state(shared)
+        .with_state(exporter)
 }
 
 /// A scrape: what a client that sent these headers gets.
-async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> Response {
+    let shared = &exporter.shared;
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let format = negotiate::format(header(ACCEPT), shared.config.native_histograms);
     let begin = Instant::now();
     let snapshot = shared.snapshot();
-    let body = encode(&shared, &snapshot, format);
+    let body = encode(&shared.config, &snapshot, format);
     shared.aggregator().scraped(begin.elapsed());
-    shared.scrapes.fetch_add(1, Ordering::Release);
+    exporter.scrapes.fetch_add(1, Ordering::Release);
     let common =
         [(CONTENT_TYPE, format.content_type()), (VARY, "accept, accept-encoding"), NO_STORE];
     if negotiate::takes_gzip(header(ACCEPT_ENCODING)) {
@@ -62,14 +81,14 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
 
 const NO_STORE: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
 
-fn encode(shared: &Shared, snapshot: &Snapshot, format: Format) -> Vec<u8> {
-    let aliases = match shared.config.vllm_aliases {
-        true => alias::aliases(snapshot, &shared.config),
+fn encode(config: &Config, snapshot: &Snapshot, format: Format) -> Vec<u8> {
+    let aliases = match config.vllm_aliases {
+        true => alias::aliases(snapshot, config),
         false => vec![],
     };
     let own = snapshot.families.iter().map(Exposed::of);
     let families = own.chain(aliases.iter().map(|alias| alias.exposed()));
-    let created = shared.config.created_series.then_some(snapshot.created);
+    let created = config.created_series.then_some(snapshot.created);
     match format {
         Format::Text => text::write(families, text::Dialect::Prometheus).into_bytes(),
         Format::OpenMetrics => {
@@ -88,38 +107,29 @@ async fn page() -> Response {
     (headers, PAGE).into_response()
 }
 
-async fn overview(State(shared): State<Arc<Shared>>) -> Response {
-    let lag_s = lag_seconds(&shared);
+async fn overview(State(exporter): State<Arc<Exporter>>) -> Response {
+    let shared = &exporter.shared;
+    let verdict = health::verdict(shared);
     let snapshot = shared.snapshot();
-    let mut aggregator = shared.aggregator();
-    let history = aggregator.history(snapshot.at);
-    let verdict = health::verdict(&shared, &aggregator, &snapshot, lag_s);
-    drop(aggregator);
-    json(StatusCode::OK, &overview::overview(&shared, &snapshot, &history, verdict))
+    let history = shared.aggregator().history(snapshot.at);
+    json(StatusCode::OK, &overview::overview(&shared.config, &snapshot, &history, verdict))
 }
 
-async fn livez(State(shared): State<Arc<Shared>>) -> Response {
-    probe(health::live(&shared))
+async fn livez(State(exporter): State<Arc<Exporter>>) -> Response {
+    probe(health::live(&exporter.shared))
 }
 
-async fn readyz(State(shared): State<Arc<Shared>>) -> Response {
-    probe(health::ready(&shared))
+async fn readyz(State(exporter): State<Arc<Exporter>>) -> Response {
+    probe(health::ready(&exporter.shared))
 }
 
 /// 200 while it serves, whatever the verdict: a status code must not spread an overload. With
 /// `?strict=1` also 503 when the verdict is critical.
-async fn verdict(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
-    let lag_s = lag_seconds(&shared);
-    let snapshot = shared.snapshot();
-    let verdict = health::verdict(&shared, &shared.aggregator(), &snapshot, lag_s);
+async fn verdict(State(exporter): State<Arc<Exporter>>, uri: Uri) -> Response {
+    let verdict = health::verdict(&exporter.shared);
     let strict = uri.query().is_some_and(|query| query.split('&').any(|item| item == "strict=1"));
     let refuse = !verdict.serving || strict && verdict.overall == health::Status::Critical;
     json(if refuse { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &verdict)
-}
-
-/// How long ago the aggregate thread drained, before this request makes it drain.
-fn lag_seconds(shared: &Shared) -> f64 {
-    shared.pulse.lag_ns(shared.clock.now()) as f64 * 1e-9
 }
 
 fn probe(probe: Probe) -> Response {

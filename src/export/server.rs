@@ -7,6 +7,7 @@
 //! 3. at most `CONNECTIONS_MAX` at a time: the oldest makes room for the newest, so sockets that
 //!    are held open cannot shut a scraper out.
 
+use super::routes::{self, Exporter};
 use crate::shared::{Shared, StartError};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,7 +15,6 @@ use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
@@ -32,7 +32,7 @@ pub(crate) struct Server {
     addr: SocketAddr,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
-    shared: Arc<Shared>,
+    exporter: Arc<Exporter>,
 }
 
 impl Server {
@@ -52,7 +52,8 @@ impl Server {
             .map_err(StartError::Thread)?;
         let stop = Arc::new(Notify::new());
         let stopped = stop.clone();
-        let router = super::routes::router(shared.clone());
+        let exporter = Exporter::new(shared);
+        let router = routes::router(exporter.clone());
         let serve = async move {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
@@ -67,7 +68,7 @@ impl Server {
             .name("stepscope-http".into())
             .spawn(move || runtime.block_on(serve))
             .map_err(StartError::Thread)?;
-        Ok(Server { addr, stop, thread: Some(thread), shared })
+        Ok(Server { addr, stop, thread: Some(thread), exporter })
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -76,7 +77,7 @@ impl Server {
 
     /// Waits up to `patience` for one more scrape if anybody ever scraped, then ends the thread.
     pub(crate) fn stop(&mut self, patience: Duration) {
-        let scrapes = || self.shared.scrapes.load(Ordering::Acquire);
+        let scrapes = || self.exporter.scrapes();
         let (before, deadline) = (scrapes(), Instant::now() + patience);
         while before > 0 && scrapes() == before && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5))

@@ -124,6 +124,9 @@ impl Core {
         if !req.has(flag::CHILD) {
             self.out.cells.add(0, cell::ACCEPTED, 1)
         }
+        if req.state() != State::Arrived {
+            self.add_load(1)
+        }
         self.flow_in(req.state())
     }
 

@@ -80,8 +80,10 @@ impl Core {
             State::Evicted => {
                 let at = self.not_before(at, req);
                 self.sample(Metric::Requeue, 0, req.class(), self.span(at, req.mark));
-                // The newest generated position is not in the cache yet, hence - 1.
-                let computed = req.prompt.saturating_add(req.tokens().saturating_sub(1));
+                // The position of the newest token is not in the cache yet: its own, or the one of
+                // its parent that a child was forked behind.
+                let is_ahead = (req.last() != 0) as u32;
+                let computed = req.prompt.saturating_add(req.tokens()).saturating_sub(is_ahead);
                 req.redo = computed.saturating_sub(cached.saturating_add(transferred));
                 req.set_state(State::Resumed);
                 self.flow(-1, 1)
@@ -197,6 +199,10 @@ impl Core {
     pub(super) fn emitted(&mut self, stream: &Stream, at: u64) {
         if self.role == Role::Prefill {
             return self.invalid(Invalid::Role);
+        }
+        if stream.recv == 0 {
+            // An empty slot's: nothing ever arrives at 0.
+            return self.invalid(Invalid::NotLive);
         }
         let ours = self.owns(stream.scope, stream.class);
         if !ours {

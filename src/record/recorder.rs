@@ -332,11 +332,6 @@ impl Recorder {
         let value = (referenced as u64) << 32 | usable as u64;
         core.out.push(Event::new(value, 1, Event::key(Metric::KvUsage, place as u8, core.device)))
     }
-
-    #[cfg(test)]
-    pub(crate) fn cells(&self) -> Arc<Cells> {
-        self.core.as_ref().unwrap().out.cells.clone()
-    }
 }
 
 impl std::fmt::Debug for Recorder {

@@ -57,9 +57,14 @@ pub struct Worker {
 
 impl Worker {
     pub fn start(config: Config) -> Worker {
+        let batch = Class::endpoint("completions").priority("batch");
+        Worker::serving(config, Class::endpoint("chat"), batch)
+    }
+
+    pub fn serving(config: Config, chat: Class, batch: Class) -> Worker {
         let scope = Stepscope::start(config).unwrap();
-        let chat = scope.series(Class::endpoint("chat"));
-        let batch = scope.series(Class::endpoint("completions").priority("batch"));
+        let chat = scope.series(chat);
+        let batch = scope.series(batch);
         let rec = scope.recorder("engine");
         Worker { scope, rec, chat, batch, others: vec![], next_id: 1 }
     }

@@ -1,6 +1,7 @@
 //! The oracle: what each verb writes into the logs, what it counts, and what it calls misuse.
 
-use super::harness::{CLOCK, DEVICE, Exemplar, Samples, TBT_OBJECTIVE, TTFT_OBJECTIVE};
+use super::expected::Expected;
+use super::harness::{CLOCK, DEVICE, Exemplar, TBT_OBJECTIVE, TTFT_OBJECTIVE};
 use super::log::{Entry, HOUR, Sequence, What, is_running};
 use crate::catalog::labels;
 use crate::record::cells::cell;
@@ -9,7 +10,6 @@ use crate::record::request::State;
 use crate::record::step::{Settled, Shape, StepSource};
 use crate::record::time::Origin;
 use crate::record::words::{Discard, ErrorType, Invalid, Outcome, Preempt, Role};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Most tokens one emission is recorded with.
 const ACCEPTED_MAX: u32 = 255;
@@ -19,58 +19,6 @@ const ACCEPTED_MAX: u32 = 255;
 pub(super) struct By {
     pub(super) recorder: usize,
     pub(super) scope: usize,
-}
-
-/// Everything a scope must say.
-#[derive(Default)]
-pub(super) struct Expected {
-    role: Role,
-    pub(super) samples: Samples,
-    /// Samples that were said, whether a ring kept them or not.
-    pub(super) said: u64,
-    cells: BTreeMap<(u16, usize), u64>,
-    pub(super) invalid: [u64; labels::INVALID.len()],
-    pub(super) steps: [u64; labels::STEP_SOURCE.len()],
-    /// Slow samples and their requests.
-    pub(super) slow: BTreeSet<Exemplar>,
-    /// Requests dropped alive.
-    pub(super) dropped: u64,
-}
-
-impl Expected {
-    pub(super) fn cell(&self, class: u16, cell: usize) -> u64 {
-        self.cells.get(&(class, cell)).copied().unwrap_or(0)
-    }
-
-    fn add(&mut self, class: u16, cell: usize, n: u64) {
-        *self.cells.entry((class, cell)).or_default() += n
-    }
-
-    fn invalid(&mut self, why: Invalid) {
-        self.invalid[why as usize] += 1
-    }
-
-    fn clamp(&mut self, ns: u64) -> u64 {
-        if ns > HOUR {
-            self.invalid(Invalid::AbsurdGap)
-        }
-        ns.min(HOUR)
-    }
-
-    fn interval(&mut self, metric: Metric, variant: u8, class: u16, ns: u64) {
-        let ns = self.clamp(ns);
-        self.sample(metric, variant, class, ns)
-    }
-
-    fn sample(&mut self, metric: Metric, variant: u8, class: u16, value: u64) {
-        let values = self.samples.entry((metric, variant, class)).or_default();
-        *values.entry(value).or_default() += 1;
-        self.said += 1
-    }
-
-    fn judge(&mut self, class: u16, objective: usize, good: bool) {
-        self.add(class, cell::SLO + 2 * objective + good as usize, 1)
-    }
 }
 
 /// What is in one recorder's hands.
@@ -399,8 +347,14 @@ impl Oracle {
             self.add(by, number, cell::DISCARDED + Discard::Aborted as usize, tokens as u64)
         }
         self.add(by, number, cell::ENDED + outcome.cell(), 1);
+        match outcome {
+            Outcome::Stop | Outcome::Length => self.said_by(by).judge(class, 0, true),
+            Outcome::Aborted | Outcome::Handover => {}
+            Outcome::Failed(ErrorType::Input) | Outcome::Rejected(ErrorType::Input) => {}
+            Outcome::Failed(_) | Outcome::Rejected(_) => self.said_by(by).judge(class, 0, false),
+        }
         if self.said_by(by).role != Role::Prefill && outcome != Outcome::Handover {
-            self.judge(by, number, class, at, outcome)
+            self.judge_latency(by, number, class, at, outcome)
         }
     }
 
@@ -438,7 +392,7 @@ impl Oracle {
         std::iter::once(lead).chain(lead.children().map(|child| self.sequence(child)))
     }
 
-    fn judge(&mut self, by: By, number: usize, class: u16, at: u64, outcome: Outcome) {
+    fn judge_latency(&mut self, by: By, number: usize, class: u16, at: u64, outcome: Outcome) {
         let sequence = self.sequence(number);
         let waited = at - sequence.recv();
         let ttft = sequence.first_token().map(|first| {
@@ -449,12 +403,6 @@ impl Oracle {
         let gaps: Vec<u64> = self.family(sequence).flat_map(Sequence::gaps).collect();
         let slow = gaps.iter().filter(|gap| **gap > TBT_OBJECTIVE).count();
         let expected = self.said_by(by);
-        match outcome {
-            Outcome::Stop | Outcome::Length => expected.judge(class, 0, true),
-            Outcome::Aborted | Outcome::Handover => {}
-            Outcome::Failed(ErrorType::Input) | Outcome::Rejected(ErrorType::Input) => {}
-            Outcome::Failed(_) | Outcome::Rejected(_) => expected.judge(class, 0, false),
-        }
         match ttft {
             Some(ttft) => expected.judge(class, 1, ttft <= TTFT_OBJECTIVE),
             None => {
@@ -501,7 +449,9 @@ impl Oracle {
         if sequence.is_child()
             && let Some(first) = sequence.emissions().first()
         {
-            self.write(by, lead, *first, What::FirstFromChild)
+            // Another request's child may have spoken before this one arrived.
+            let first = (*first).max(self.sequence(lead).recv());
+            self.write(by, lead, first, What::FirstFromChild)
         }
     }
 

@@ -1,0 +1,192 @@
+//! Arbitrary verbs, in a mix that reaches every corner of a request's life.
+
+use super::harness::{MS, SERIES_MAX};
+use super::log::HOUR;
+use crate::record::step::{Launch, Shape};
+use crate::record::words::{Discard, ErrorType, Outcome, Preempt, Role, Wait};
+use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
+
+/// How a lane settles a step.
+#[derive(Clone, Debug)]
+enum Stamped {
+    /// The device's end lies so far before the host's, the step took so long, this was idle before.
+    Done {
+        ago: u64,
+        gpu_ns: u64,
+        idle: Option<u64>,
+    },
+    Lost,
+}
+
+/// Numbers of requests and streams are taken modulo how many there are.
+#[derive(Clone, Debug)]
+enum Verb {
+    /// 0 = a class of the other scope.
+    Arrive(u16),
+    ArriveFrom {
+        of: usize,
+        shares_clock: bool,
+    },
+    /// An empty slot takes part from here on.
+    Empty,
+    Enqueue(usize),
+    Schedule(usize, [u32; 2]),
+    /// Whatever comes next in an ordinary life, up to the schedule.
+    Next(usize),
+    Prefill(usize, u32),
+    Token(usize, u32),
+    Preempt(usize, Preempt),
+    Finish(usize, Outcome),
+    Fork(usize),
+    FirstFrom(usize, usize),
+    Join(usize, usize, Option<Discard>),
+    Drop(usize),
+    Emitted(usize),
+    Discard(usize, Discard, u32),
+    Spec(usize, u32, u32),
+    Queue(Wait, u8, u32),
+    Kv {
+        pool: u8,
+        referenced: u32,
+        cached: u32,
+        usable: u32,
+        slots: u32,
+    },
+    Begin(Shape, Option<Launch>),
+    Abandon,
+    /// Ends the oldest step; its batch is all requests, with these accepted counts in turn.
+    End(Stamped, Vec<u32>),
+    Advance(u64),
+    Back(u64),
+    Drain,
+}
+
+fn accepted() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => Just(1u32), 3 => 0u32..5, 1 => Just(255u32), 1 => 256u32..100_000]
+}
+
+fn positions() -> impl Strategy<Value = u32> {
+    prop_oneof![20 => 0u32..40, 1 => Just(u32::MAX)]
+}
+
+/// Up to a few slow gaps; sometimes longer than any sample may be.
+fn span() -> impl Strategy<Value = u64> {
+    prop_oneof![8 => 0..200 * MS, 1 => Just(0), 1 => 0..2 * HOUR]
+}
+
+fn error_type() -> impl Strategy<Value = ErrorType> {
+    use ErrorType::{Crash, Input, Internal, Oom, Overload, Timeout};
+    prop::sample::select(vec![Oom, Timeout, Crash, Overload, Internal, Input])
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        3 => Just(Outcome::Stop),
+        2 => Just(Outcome::Length),
+        1 => Just(Outcome::Handover),
+        2 => Just(Outcome::Aborted),
+        2 => error_type().prop_map(Outcome::Failed),
+        2 => error_type().prop_map(Outcome::Rejected),
+    ]
+}
+
+fn discard() -> impl Strategy<Value = Discard> {
+    prop::sample::select(vec![
+        Discard::Draft,
+        Discard::StopSurplus,
+        Discard::Beam,
+        Discard::Aborted,
+    ])
+}
+
+fn preempt() -> impl Strategy<Value = Preempt> {
+    prop::sample::select(vec![Preempt::Memory, Preempt::Priority, Preempt::Swap])
+}
+
+fn wait() -> impl Strategy<Value = Wait> {
+    use Wait::{Capacity, Deferred, Grammar, KvFetch, Lora};
+    prop::sample::select(vec![Capacity, Deferred, Grammar, KvFetch, Lora])
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    (0u32..3, 0u32..100, 0u32..3).prop_map(|(prefills, prefill_tokens, decodes)| Shape {
+        prefills,
+        prefill_tokens,
+        decodes,
+    })
+}
+
+fn stamped() -> impl Strategy<Value = Stamped> {
+    let done = (0..30 * MS, span(), prop::option::of(span()))
+        .prop_map(|(ago, gpu_ns, idle)| Stamped::Done { ago, gpu_ns, idle });
+    prop_oneof![3 => done, 1 => Just(Stamped::Lost)]
+}
+
+fn verb() -> impl Strategy<Value = Verb> {
+    let request = || 0usize..12;
+    let launch = prop::option::of(prop::sample::select(vec![Launch::Stamp, Launch::InGraph]));
+    // Two groups, because `prop_oneof` takes no more than ten of different types without boxing.
+    let of_requests = prop_oneof![
+        12 => (0..SERIES_MAX).prop_map(Verb::Arrive),
+        2 => (request(), any::<bool>())
+            .prop_map(|(of, shares_clock)| Verb::ArriveFrom { of, shares_clock }),
+        1 => Just(Verb::Empty),
+        8 => request().prop_map(Verb::Enqueue),
+        12 => (request(), [positions(), positions()]).prop_map(|(i, n)| Verb::Schedule(i, n)),
+        16 => request().prop_map(Verb::Next),
+        8 => (request(), positions()).prop_map(|(i, n)| Verb::Prefill(i, n)),
+        8 => (request(), accepted()).prop_map(|(i, k)| Verb::Token(i, k)),
+        6 => (request(), preempt()).prop_map(|(i, why)| Verb::Preempt(i, why)),
+        6 => (request(), outcome()).prop_map(|(i, outcome)| Verb::Finish(i, outcome)),
+        4 => request().prop_map(Verb::Fork),
+        2 => (request(), request()).prop_map(|(i, j)| Verb::FirstFrom(i, j)),
+        4 => (request(), request(), prop::option::of(discard()))
+            .prop_map(|(i, j, lost)| Verb::Join(i, j, lost)),
+        1 => request().prop_map(Verb::Drop),
+        3 => request().prop_map(Verb::Emitted),
+        1 => (request(), discard(), 0u32..9).prop_map(|(i, why, n)| Verb::Discard(i, why, n)),
+        1 => (request(), 0u32..9, 0u32..9).prop_map(|(i, n, k)| Verb::Spec(i, n, k)),
+    ];
+    let of_steps = prop_oneof![
+        2 => (wait(), 0u8..8, 0u32..9).prop_map(|(why, priority, n)| Verb::Queue(why, priority, n)),
+        2 => (0u8..8, 0u32..9, 0u32..9, 0u32..20, 0u32..99).prop_map(
+            |(pool, referenced, cached, usable, slots)| Verb::Kv {
+                pool, referenced, cached, usable, slots
+            }
+        ),
+        12 => (shape(), launch).prop_map(|(shape, launch)| Verb::Begin(shape, launch)),
+        1 => Just(Verb::Abandon),
+        20 => (stamped(), prop::collection::vec(accepted(), 1..6))
+            .prop_map(|(stamped, accepted)| Verb::End(stamped, accepted)),
+        20 => span().prop_map(Verb::Advance),
+        1 => (0..3_000 * MS).prop_map(Verb::Back),
+        3 => Just(Verb::Drain),
+    ];
+    prop_oneof![3 => of_requests, 2 => of_steps]
+}
+
+/// A recorder and what it is told.
+fn op() -> impl Strategy<Value = (usize, Verb)> {
+    (prop_oneof![6 => Just(WITH_LANE), 3 => Just(1usize), 2 => Just(STRANGER)], verb())
+}
+
+fn ops() -> impl Strategy<Value = Vec<(usize, Verb)>> {
+    prop::collection::vec(op(), 1..200)
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![4 => Just(Role::Both), 1 => Just(Role::Prefill), 1 => Just(Role::Decode)]
+}
+
+fn config() -> ProptestConfig {
+    let told = std::env::var("STEPSCOPE_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = told.unwrap_or(if cfg!(miri) { 2 } else { 1_000 });
+    let beside_the_source = FileFailurePersistence::WithSource("proptest-regressions");
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(beside_the_source)),
+        ..ProptestConfig::default()
+    }
+}
+
