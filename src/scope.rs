@@ -165,12 +165,13 @@ impl Stepscope {
         if self.shared.stage() == Stage::Ready {
             self.shared.set_stage(Stage::Draining)
         }
-        if let Some(mut thread) = self.thread.take() {
-            thread.stop()
-        }
+        // The aggregate thread goes on until the last scrape: its lag would grow, and alarm.
         #[cfg(feature = "export")]
         if let Some(mut server) = self.server.take() {
             server.stop(patience)
+        }
+        if let Some(mut thread) = self.thread.take() {
+            thread.stop()
         }
         #[cfg(not(feature = "export"))]
         let _ = patience;

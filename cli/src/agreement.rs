@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn lost_samples_widen_bounds_by_as_many_and_no_more() {
+        let mut book = Book::new("m", "w0");
+        for n in 0..3 {
+            book.samples(Id::RequestPreemptions, &[], &[]).add(n)
+        }
+        // A book tells itself, but for a few samples.
+        let is_agreed = |short: u32, dropped: u32| {
+            let less = |expected: Expected| expected.amount.as_f64() - f64::from(short);
+            let mut told: Exposition =
+                book.expected().into_iter().map(|(k, e)| (k, less(e).to_string())).collect();
+            let rings = [("llm_ring_events_total", 3 - short), ("llm_ring_dropped_total", dropped)];
+            told.extend(rings.map(|(name, n)| (Key::new(name, Labels::new()), n.to_string())));
+            let comparison = Comparison::of(&book, &told);
+            comparison.missing.is_empty() && comparison.entries.iter().all(Agreement::holds)
+        };
+        assert!(is_agreed(0, 0) && is_agreed(1, 1) && is_agreed(2, 2));
+        assert!(!is_agreed(1, 0) && !is_agreed(2, 1) && !is_agreed(0, 1));
+    }
+
+    #[test]
     fn what_the_engine_does_not_know_of_must_be_zero() {
         for (text, is_wrong) in [
             ("# TYPE llm_gpu_xid_total counter\nllm_gpu_xid_total{class=\"app\"} 0\n", false),

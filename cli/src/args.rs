@@ -55,7 +55,7 @@ pub struct DemoArgs {
     /// One JSON object on stdout, and everything for people on stderr
     #[arg(long)]
     pub json: bool,
-    /// Keep serving for so many seconds after the summary
+    /// Keep serving for so many seconds after the summary; Ctrl-C ends that too
     #[arg(long, value_name = "S", default_value = "0", value_parser = seconds)]
     pub hold: Duration,
     /// Also export the families of another engine under its own names

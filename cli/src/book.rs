@@ -7,6 +7,9 @@ use crate::exposition::{Key, Labels};
 use std::collections::BTreeMap;
 use stepscope::catalog::{self, Id, Label, Row};
 
+/// What two doubles may differ by, as a share, because one was divided and written in decimal.
+pub const ROUNDING: f64 = 1e-12;
+
 /// Samples of one series, every one of them, in the family's stored unit (ns, ppm, count).
 #[derive(Clone, Default, Debug)]
 pub struct Samples {

@@ -3,97 +3,23 @@
 //! One thread drives all workers in time order, so a run with a seed repeats itself. In scenario
 //! `dead` every worker lives twice: it is compared, goes down with its port, and starts anew.
 
-use crate::args::{Aliases, DemoArgs, Window};
+use crate::args::DemoArgs;
 use crate::interrupt::Interrupt;
-use crate::pace::{Pace, Speed};
+use crate::pace::{NAP, Pace};
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::worker::{Life, Worker};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use stepscope::Time;
-use stepscope_sim::Sabotage;
-use stepscope_sim::profile::Profile;
-use stepscope_sim::scenario::Scenario;
-use stepscope_sim::trace::Trace;
 
 /// Longest stretch of simulated time between two drains of the rings.
 const TICK: Duration = Duration::from_millis(100);
-const NAP: Duration = Duration::from_millis(20);
-
-/// What is to be done, checked.
-pub struct Plan {
-    /// What arrives.
-    pub trace: Arc<Trace>,
-    /// What is simulated.
-    pub profile: Profile,
-    /// What goes wrong.
-    pub scenario: Scenario,
-    /// When.
-    pub inject: Window,
-    /// How long the run is.
-    pub duration: Duration,
-    /// Simulated seconds per second.
-    pub speed: Speed,
-    /// Where its randomness comes from.
-    pub seed: u64,
-    /// How many engines share the trace.
-    pub workers: u16,
-    /// Decode with speculation.
-    pub speculation: bool,
-    /// Export `vllm:` names too.
-    pub has_vllm_aliases: bool,
-    /// A lie that the comparison must notice.
-    pub sabotage: Option<Sabotage>,
-}
-
-impl Plan {
-    fn new(args: &DemoArgs) -> Result<Plan> {
-        let trace = match args.trace.as_str() {
-            "mooncake" => Trace::builtin_mooncake(),
-            "azure" => Trace::builtin_azure(),
-            path => Trace::load(Path::new(path))
-                .context("cannot use --trace: say mooncake, azure, or a file in their format")?,
-        };
-        let inject = args.inject.unwrap_or(Window::middle_of(args.duration));
-        ensure!(!args.duration.is_zero(), "--duration 0: say how many seconds to simulate");
-        ensure!(
-            inject.until <= args.duration,
-            "--inject ends after the run: keep it within --duration {}",
-            args.duration.as_secs_f64()
-        );
-        Ok(Plan {
-            trace: Arc::new(trace),
-            profile: args.profile,
-            scenario: args.scenario,
-            inject,
-            duration: args.duration,
-            speed: args.speed,
-            seed: args.seed,
-            workers: args.workers,
-            speculation: args.speculation,
-            has_vllm_aliases: args.aliases == Some(Aliases::Vllm),
-            sabotage: args.sabotage,
-        })
-    }
-
-    /// The parts of the run in which there are workers.
-    fn lives(&self) -> Vec<Window> {
-        let (from, until) = (Duration::ZERO, self.duration);
-        match self.scenario {
-            Scenario::Dead => vec![
-                Window { from, until: self.inject.from },
-                Window { from: self.inject.until, until },
-            ],
-            _ => vec![Window { from, until }],
-        }
-    }
-}
 
 /// A run that serves already.
 pub struct Demo {

@@ -1,7 +1,7 @@
 //! The few numbers a person looks at first, over all workers, as a dashboard would query them.
 
 use crate::agreement::{Agreement, lost_samples, total};
-use crate::book::{Book, Samples};
+use crate::book::{Book, ROUNDING, Samples};
 use crate::exposition::Exposition;
 use stepscope::catalog::{self, Id, Row, Unit, labels};
 
@@ -96,7 +96,7 @@ impl<'a> Fleet<'a> {
         let reported = sum / count;
         // A lost sample takes its value and its weight along; sums of doubles round besides.
         let largest = samples.ranked().quantile(1.0, 0)?.0 as f64 / scale;
-        let bound = self.lost as f64 * largest / count + engine * 1e-12;
+        let bound = self.lost as f64 * largest / count + engine * ROUNDING;
         let agreement = Agreement {
             metric: format!("{0}_sum / {0}_count", row.name),
             engine,

@@ -9,6 +9,7 @@ mod exposition;
 mod headline;
 mod interrupt;
 mod pace;
+mod plan;
 mod progress;
 mod report;
 mod scrape;

@@ -1,13 +1,14 @@
 //! Simulated time: as fast as the wall clock, a multiple of it, or as fast as the engine can go.
 
-use anyhow::{Result, bail};
+use anyhow::bail;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 use stepscope::{Clock, ManualClock, Time};
 
 /// Longest sleep, so that an interrupt is seen soon.
-const NAP: Duration = Duration::from_millis(20);
+pub const NAP: Duration = Duration::from_millis(20);
 
 /// Simulated seconds per second.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -21,7 +22,7 @@ pub enum Speed {
 impl FromStr for Speed {
     type Err = anyhow::Error;
 
-    fn from_str(text: &str) -> Result<Speed> {
+    fn from_str(text: &str) -> anyhow::Result<Speed> {
         match text.parse::<f64>() {
             _ if text == "max" => Ok(Speed::Max),
             Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
@@ -35,6 +36,15 @@ impl fmt::Display for Speed {
         match self {
             Speed::Times(times) => write!(f, "{times}"),
             Speed::Max => f.write_str("max"),
+        }
+    }
+}
+
+impl Serialize for Speed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Speed::Times(times) => serializer.serialize_f64(*times),
+            Speed::Max => serializer.serialize_str("max"),
         }
     }
 }

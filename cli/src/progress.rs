@@ -22,7 +22,7 @@ impl Progress {
     /// Of a run of this length.
     pub fn new(run: Duration) -> Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:24} {prefix}\n{wide_msg}");
+            let style = ProgressStyle::with_template("{bar:16} {prefix}\n{wide_msg}");
             let bar = ProgressBar::new(run.as_millis() as u64);
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
@@ -37,14 +37,15 @@ impl Progress {
         }
         self.shown = Instant::now();
         let place = format!("{:.0} of {:.0} s", at.as_secs_f64(), self.run.as_secs_f64());
-        let state = describe(workers);
+        let histories: Vec<Vec<HistoryRow>> = workers.iter().map(Worker::rows).collect();
+        let (load, latency) = (describe_load(&histories), describe_latency(&histories));
         match &self.bar {
             Some(bar) => {
                 bar.set_position(at.as_millis() as u64);
-                bar.set_prefix(place);
-                bar.set_message(state)
+                bar.set_prefix(format!("{place}: {load}"));
+                bar.set_message(latency)
             }
-            None => eprintln!("{place}: {state}"),
+            None => eprintln!("{place}: {load}; {latency}"),
         }
     }
 
@@ -64,39 +65,35 @@ impl Progress {
     }
 }
 
-/// All workers in one line; of quantiles the worst worker's, since quantiles do not add up.
-fn describe(workers: &[Worker]) -> String {
-    let histories: Vec<Vec<HistoryRow>> = workers.iter().map(Worker::rows).collect();
+/// All workers together, now.
+fn describe_load(histories: &[Vec<HistoryRow>]) -> String {
     let now: Vec<&HistoryRow> = histories.iter().filter_map(|rows| rows.last()).collect();
     let sum = |of: fn(&HistoryRow) -> u64| now.iter().map(|row| of(row)).sum::<u64>();
-    let mut parts = vec![];
-    for (label, id) in [("TTFT", Id::Ttft), ("TBT", Id::Tbt)] {
-        if let Some(quantiles) = histories.iter().filter_map(|rows| newest(rows, id)).max_by(slower)
-        {
-            let (p50, p99) = (seconds(quantiles.p50), seconds(quantiles.p99));
-            parts.push(format!("{label} p50 {p50} p99 {p99}"))
-        }
-    }
-    let kv: Vec<[u64; 3]> = now.iter().filter_map(|row| row.kv).collect();
-    let [referenced, usable] =
-        kv.iter().fold([0, 0], |[r, u], kv| [r + kv[0], u + kv.iter().sum::<u64>()]);
-    if usable > 0 {
-        parts.push(format!("KV {:.0} %", referenced as f64 / usable as f64 * 100.0))
-    }
     let rate: f64 = histories.iter().map(|rows| tokens_per_second(rows)).sum();
-    parts.push(format!("{rate:.0} tokens/s"));
-    parts.push(format!("{} running, {} waiting", sum(|row| row.running), sum(|row| row.waiting)));
-    parts.join(" | ")
+    let (running, waiting) = (sum(|row| row.running), sum(|row| row.waiting));
+    let kv: Vec<[u64; 3]> = now.iter().filter_map(|row| row.kv).collect();
+    let referenced: u64 = kv.iter().map(|[referenced, ..]| referenced).sum();
+    let usable: u64 = kv.iter().flatten().sum();
+    let share = if usable > 0 { referenced as f64 / usable as f64 * 100.0 } else { 0.0 };
+    format!("{running} running, {waiting} waiting, {rate:.0} tokens/s, KV {share:.0} %")
+}
+
+/// The worst worker's quantiles, since quantiles do not add up.
+fn describe_latency(histories: &[Vec<HistoryRow>]) -> String {
+    let worst = |(label, id)| {
+        let of_workers = histories.iter().filter_map(|rows| newest(rows, id));
+        let Quantiles { p50, p99, .. } = of_workers.max_by(|a, b| a.p99.total_cmp(&b.p99))?;
+        Some(format!("{label} p50 {}, p99 {}", seconds(p50), seconds(p99)))
+    };
+    let parts: Vec<String> =
+        [("TTFT", Id::Ttft), ("TBT", Id::Tbt)].into_iter().filter_map(worst).collect();
+    if parts.is_empty() { "no token yet".into() } else { parts.join("; ") }
 }
 
 /// The quantiles of the open row, or of the one before while the open one is still empty.
 fn newest(rows: &[HistoryRow], id: Id) -> Option<Quantiles> {
     let line = LINES.iter().position(|(family, _)| *family == id)?;
     rows.iter().rev().take(2).find_map(|row| *row.quantiles.get(line)?)
-}
-
-fn slower(a: &Quantiles, b: &Quantiles) -> std::cmp::Ordering {
-    a.p99.total_cmp(&b.p99)
 }
 
 /// Over the open row and the one before: the open one alone may be a moment old.

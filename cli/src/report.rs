@@ -1,9 +1,9 @@
 //! What a run says: where it serves, and at the end whether `/metrics` told the truth.
 
 use crate::agreement::{Agreement, lost_samples};
-use crate::demo::Plan;
 use crate::headline::{Fleet, Headline};
 use crate::pace::Speed;
+use crate::plan::Plan;
 use crate::worker::{Life, Worker};
 use anyhow::Result;
 use serde::Serialize;
@@ -40,7 +40,7 @@ struct Json<'a> {
     profile: &'a str,
     scenario: &'a str,
     seed: u64,
-    speed: SpeedJson,
+    speed: Speed,
     workers: usize,
     duration_s: f64,
     requests: usize,
@@ -50,13 +50,6 @@ struct Json<'a> {
     lost_samples: u64,
     missing: &'a [String],
     agreement: Vec<&'a Agreement>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum SpeedJson {
-    Times(f64),
-    Max(&'static str),
 }
 
 impl Report {
@@ -118,7 +111,7 @@ impl Report {
         let out = &mut self.people;
         let after = simulated.as_secs_f64();
         writeln!(out, "\nAfter {after:.1} s: what the engine knows, beside what /metrics says")?;
-        if plan.scenario == Scenario::Dead {
+        if verdict.headlines.len() > 1 {
             let (from, until) = (plan.inject.from.as_secs_f64(), plan.inject.until.as_secs_f64());
             writeln!(
                 out,
@@ -234,10 +227,7 @@ impl Verdict {
             profile: plan.profile.name(),
             scenario: plan.scenario.name(),
             seed: plan.seed,
-            speed: match plan.speed {
-                Speed::Times(times) => SpeedJson::Times(times),
-                Speed::Max => SpeedJson::Max("max"),
-            },
+            speed: plan.speed,
             workers: workers.len(),
             duration_s: simulated.as_secs_f64(),
             requests: requests().count(),

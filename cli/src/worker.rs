@@ -2,10 +2,10 @@
 
 use crate::agreement::Comparison;
 use crate::book::Book;
-use crate::demo::Plan;
 use crate::expect::{Moment, expect};
 use crate::exposition::Exposition;
 use crate::pace::Pace;
+use crate::plan::Plan;
 use crate::scrape::{scrape, url};
 use anyhow::{Context, Result};
 use std::net::SocketAddr;

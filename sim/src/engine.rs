@@ -21,7 +21,7 @@ use crate::sabotage::Sabotage;
 use crate::scenario::{CROWD_NS, Crowd, Injection, Scenario};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
-use crate::telemetry::{Depths, Open, Sampled, Telemetry};
+use crate::telemetry::{Depths, Open, Telemetry};
 use crate::trace::{Trace, TraceRequest};
 use crate::truth::{Run, Truth};
 use std::sync::Arc;
@@ -45,13 +45,11 @@ const RESTART_NS: u64 = 5_000_000_000;
 const CRASH_NS: u64 = 1_000_000;
 /// Equal steps of a GPU differ by about this much.
 const STEP_JITTER: f64 = 0.015;
-
 /// Requests of a crowd differ by this much.
 const CROWD_JITTER: f64 = 0.2;
 
-/// Tokens drafted per step and sequence, and how often the model agrees with one.
+/// With speculation: tokens drafted per decoding sequence and step.
 const DRAFTS: u32 = 3;
-const DRAFT_ACCEPTED_SHARE: f64 = 0.7;
 
 /// What to simulate.
 #[derive(Clone, Debug)]
@@ -424,7 +422,7 @@ impl Engine {
         let Some(Flight { open, span, .. }) = self.flight.take() else { return };
         let running = &mut self.scheduler.running;
         let sampled: Vec<_> =
-            running.iter_mut().map(|seq| sample(seq, &mut self.kv, &mut self.rng)).collect();
+            running.iter_mut().map(|seq| seq.sample(&mut self.kv, &mut self.rng)).collect();
         self.telemetry.step_ended(open, span, at, running, &sampled);
         for (seq, sampled) in running.iter().zip(&sampled) {
             if sampled.accepted > 0 && seq.generated == sampled.accepted {
@@ -432,9 +430,9 @@ impl Engine {
                 self.agenda.plan(at + self.rng.within(EMIT_NS), chunk);
             }
         }
-        for mut seq in running.extract_if(.., |seq| outcome(seq).is_some()) {
+        for mut seq in running.extract_if(.., |seq| seq.outcome().is_some()) {
             self.kv.release(&mut seq.table, seq.computed);
-            let Some(outcome) = outcome(&seq) else { continue };
+            let Some(outcome) = seq.outcome() else { continue };
             let end = Event::End(seq.ask.id, Box::new(seq.request), outcome);
             self.agenda.plan(at + self.rng.within(FINISH_NS), end);
         }
@@ -468,44 +466,5 @@ impl Engine {
         }
         self.is_down = true;
         self.agenda.plan(at + RESTART_NS, Event::Restarted);
-    }
-}
-
-/// What a sequence got from the step that ended.
-fn sample(seq: &mut Sequence, kv: &mut KvPool, rng: &mut Rng) -> Sampled {
-    let mut sampled = Sampled::default();
-    // Nobody wants the output of one that is over.
-    if seq.chunk == 0 || outcome(seq).is_some() {
-        return sampled;
-    }
-    let filled = seq.computed;
-    if seq.is_decode() {
-        sampled.drafted = seq.chunk - 1;
-        let agreed = (0..sampled.drafted).take_while(|_| rng.chance(DRAFT_ACCEPTED_SHARE));
-        sampled.draft_accepted = agreed.count() as u32;
-        let accepted = 1 + sampled.draft_accepted;
-        sampled.accepted = accepted.min(seq.ask.output - seq.generated);
-        sampled.surplus = accepted - sampled.accepted;
-        seq.computed += sampled.accepted
-    } else {
-        seq.computed += seq.chunk;
-        sampled.accepted = u32::from(seq.remaining() == 0)
-    }
-    seq.generated += sampled.accepted;
-    kv.fill(&seq.table, filled, seq.computed, |page| seq.page_key(page));
-    sampled
-}
-
-/// How a sequence ends now, if it does.
-fn outcome(seq: &Sequence) -> Option<Outcome> {
-    match seq.ask.fate {
-        _ if seq.is_left => Some(Outcome::Aborted),
-        Fate::Leave { tokens } if seq.generated >= tokens => Some(Outcome::Aborted),
-        Fate::Fail { tokens } if seq.generated >= tokens => {
-            Some(Outcome::Failed(ErrorType::Internal))
-        }
-        _ if seq.generated < seq.ask.output => None,
-        Fate::Length => Some(Outcome::Length),
-        _ => Some(Outcome::Stop),
     }
 }

@@ -3,7 +3,8 @@
 use crate::client::{Ask, ENDPOINTS, PRIORITIES};
 use crate::device::Span;
 use crate::kv::KvPool;
-use crate::telemetry::{Depths, REASONS, Sampled};
+use crate::sequence::Sampled;
+use crate::telemetry::{Depths, REASONS};
 use crate::truth::{End, RequestLog, Run, StepLog, Truth};
 use stepscope::catalog::labels;
 use stepscope::{Outcome, Preempt, Shape, StepSource};

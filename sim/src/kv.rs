@@ -15,6 +15,7 @@
 //! so `referenced + cached + free = usable` at all times. A block gets its key when it is full; two
 //! sequences with equal prompts hold the same block.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// What a full block holds.
@@ -156,8 +157,8 @@ impl KvPool {
             let id = table.0[page as usize];
             let key = key(page);
             // The first one to compute a shared page keeps the key.
-            if !self.by_key.contains_key(&key) {
-                self.by_key.insert(key, id);
+            if let Entry::Vacant(entry) = self.by_key.entry(key) {
+                entry.insert(id);
                 self.block_mut(id).key = Some(key)
             }
         }

@@ -7,7 +7,7 @@
 //! * `dense`: all operators but attention. Measured: `data/vidur_h100_llama2_7b.csv` holds GPU times
 //!   of one Llama-2-7B layer on one H100 by tokens in the batch. Other models scale it by the
 //!   weights of their layers, which both the bytes read (few tokens) and the multiplications (many)
-//!   are proportional to, and divide by the tensor-parallel degree with [`SPLIT_EFFICIENCY`].
+//!   are proportional to, and divide by the tensor-parallel degree and an efficiency of splitting.
 //! * `attention(decode)`: the KV cache of the batch is read once: bytes / bandwidth.
 //! * `attention(prefill)`: a chunk of `c` positions behind `p` earlier ones costs
 //!   `4 · layers · width · c · (p + c/2)` operations: the quadratic term.
@@ -22,18 +22,18 @@ use crate::trace::Trace;
 /// Weights of the layer that the table was measured on: attention 4 · 4096², MLP 3 · 4096 · 11008.
 const TABLE_LAYER_WEIGHTS: f64 = 4.0 * 4096.0 * 4096.0 + 3.0 * 4096.0 * 11008.0;
 
-/// Share of an eighth that splitting a layer over eight GPUs really saves: narrow matrices use the
-/// GPU less well, and norms are not split. Between 0.8 and 0.9 in public TP scaling runs.
+/// Speed-up of a layer split over n GPUs, divided by n: narrow matrices use a GPU less well, and norms
+/// are not split. An estimate; all-reduces come on top.
 const SPLIT_EFFICIENCY: f64 = 0.85;
 
-/// HBM3 of an H100 SXM (data sheet: 3.35 TB/s), of which a streaming kernel reaches about 80 %.
+/// HBM3 of an H100 SXM: 3.35 TB/s (data sheet), of which 80 % are assumed to be reached.
 const HBM_BYTES_PER_NS: f64 = 3_350.0 * 0.8;
 
-/// Attention kernels on an H100: about half of the 989 TFLOPS of dense BF16 (FlashAttention-3,
-/// Shah et al. 2024, shows 500 to 650 for causal forward passes of these lengths).
+/// Attention on an H100: half of the 989 TFLOPS of dense BF16 (data sheet). FlashAttention-3 (Shah et
+/// al. 2024) reports up to 740; half of the peak allows for the causal mask and for short chunks.
 const ATTENTION_FLOP_PER_NS: f64 = 500_000.0;
 
-/// One all-reduce over NVLink: about 10 µs, and 450 GB/s in each direction.
+/// One all-reduce over NVLink: 450 GB/s in each direction (data sheet), and 10 µs assumed to start.
 const ALL_REDUCE_NS: f64 = 10_000.0;
 const NVLINK_BYTES_PER_NS: f64 = 450.0;
 

@@ -2,7 +2,7 @@
 //!
 //! A scenario is injected in `[from, until)` since the engine's start and then lifted; before and
 //! after it the engine is healthy. All numbers of all scenarios stand here; the engine asks
-//! [`Injection`] at the places where something can go wrong.
+//! an `Injection` at the places where something can go wrong.
 
 use crate::scheduler::Limits;
 use std::fmt;

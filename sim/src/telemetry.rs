@@ -8,7 +8,7 @@ use crate::device::{Device, Span};
 use crate::journal::{Journal, OpenLog};
 use crate::kv::KvPool;
 use crate::sabotage::{EveryNth, LateClock, Sabotage};
-use crate::sequence::Sequence;
+use crate::sequence::{Sampled, Sequence};
 use crate::truth::Run;
 use stepscope::{
     Class, Discard, Launch, OpenStep, Outcome, Pool, Preempt, Priority, Recorder, Request, Series,
@@ -26,18 +26,6 @@ pub(crate) type Depths = [[u32; REASONS.len()]; PRIORITIES.len()];
 pub(crate) struct Open {
     step: OpenStep,
     log: OpenLog,
-}
-
-/// What the sequences of a step got from it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Sampled {
-    /// Tokens that belong to the answer; 0 = a chunk of prompt.
-    pub(crate) accepted: u32,
-    /// Tokens drafted, and how many of them the model agreed with.
-    pub(crate) drafted: u32,
-    pub(crate) draft_accepted: u32,
-    /// Of these, behind the end of the answer.
-    pub(crate) surplus: u32,
 }
 
 pub(crate) struct Telemetry {

@@ -5,32 +5,42 @@
 //! 2. a connection lives at most `CONNECTION_LIFE`, then it is closed when its answer is out, and
 //!    after `CLOSE_WAIT` in any case: a client that reads nothing cannot hold memory longer;
 //! 3. at most `CONNECTIONS_MAX` at a time: the oldest makes room for the newest, so sockets that
-//!    are held open cannot shut a scraper out.
+//!    are held open cannot shut a scraper out;
+//! 4. at the end, answers under way go out whole within `LAST_ANSWER_WAIT`; whoever has not asked
+//!    yet is hung up on.
 
 use super::routes::{self, Exporter};
 use crate::shared::{Shared, StartError};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 const HEADER_WAIT: Duration = Duration::from_secs(5);
 const HEADER_BYTES_MAX: usize = 16 << 10;
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
+const LAST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 const CONNECTIONS_MAX: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Server {
     addr: SocketAddr,
-    stop: Arc<Notify>,
+    /// Whether it ends; every connection holds a receiver.
+    stop: Arc<watch::Sender<bool>>,
     thread: Option<JoinHandle<()>>,
     exporter: Arc<Exporter>,
 }
@@ -50,20 +60,9 @@ impl Server {
             .enable_time()
             .build()
             .map_err(StartError::Thread)?;
-        let stop = Arc::new(Notify::new());
-        let stopped = stop.clone();
+        let stop = Arc::new(watch::Sender::new(false));
         let exporter = Exporter::new(shared);
-        let router = routes::router(exporter.clone());
-        let serve = async move {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    tokio::spawn(accept(listener, router));
-                    stopped.notified().await
-                }
-                Err(error) => tracing::error!(%error, "the exporter cannot listen"),
-            }
-            // Leaving drops the runtime, and with it every connection.
-        };
+        let serve = serve(listener, routes::router(exporter.clone()), stop.clone());
         let thread = std::thread::Builder::new()
             .name("stepscope-http".into())
             .spawn(move || runtime.block_on(serve))
@@ -82,7 +81,7 @@ impl Server {
         while before > 0 && scrapes() == before && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5))
         }
-        self.stop.notify_one();
+        self.stop.send_replace(true);
         if let Some(thread) = self.thread.take() {
             // A panic there was reported by the panic hook.
             let _ = thread.join();
@@ -105,7 +104,24 @@ fn advice(error: &std::io::Error) -> &'static str {
     }
 }
 
-async fn accept(listener: TcpListener, router: axum::Router) {
+/// Until it is told to end. Leaving drops the runtime, and with it every connection that is left.
+async fn serve(
+    listener: std::net::TcpListener,
+    router: axum::Router,
+    stop: Arc<watch::Sender<bool>>,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the exporter cannot listen"),
+    };
+    let accepting = tokio::spawn(accept(listener, router, stop.subscribe()));
+    // An error means that the sender is gone, and we hold one.
+    let _ = stop.subscribe().wait_for(|stop| *stop).await;
+    accepting.abort();
+    let _ = timeout(LAST_ANSWER_WAIT, stop.closed()).await;
+}
+
+async fn accept(listener: TcpListener, router: axum::Router, stop: watch::Receiver<bool>) {
     let mut connections = VecDeque::<AbortHandle>::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -119,24 +135,35 @@ async fn accept(listener: TcpListener, router: axum::Router) {
         {
             oldest.abort()
         }
-        let connection = tokio::spawn(answer(stream, router.clone()));
+        let connection = tokio::spawn(answer(stream, router.clone(), stop.clone()));
         connections.push_back(connection.abort_handle())
     }
 }
 
 /// One connection, from accept to close.
-async fn answer(stream: TcpStream, router: axum::Router) {
+async fn answer(stream: TcpStream, router: axum::Router, mut stop: watch::Receiver<bool>) {
     // A scrape is one small request and one answer: nothing to gain from waiting for more.
     let _ = stream.set_nodelay(true);
+    let asked = AtomicBool::new(false);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_WAIT)
         .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let mut enough = pin!(timeout(CONNECTION_LIFE, stop.wait_for(|stop| *stop)));
     // Errors are the client's: a reset, a half-sent header, garbage. There is nobody to tell.
-    if tokio::time::timeout(CONNECTION_LIFE, connection.as_mut()).await.is_err() {
+    let ended = poll_fn(|cx| match connection.as_mut().poll(cx) {
+        Poll::Ready(_) => Poll::Ready(true),
+        Poll::Pending => enough.as_mut().poll(cx).map(|_| false),
+    });
+    if !ended.await && asked.load(Ordering::Relaxed) {
         connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(CLOSE_WAIT, connection).await;
+        let _ = timeout(CLOSE_WAIT, connection).await;
     }
 }

@@ -8,15 +8,16 @@
 use super::harness::{CLOCK, Exemplar, FakeLane, MS, RingTotals, SERIES_MAX, Scope, step_at};
 use super::log::HOUR;
 use super::oracle::{Begun, By, Open, Oracle, StreamLog};
+use super::verbs::{Life, Stamped, Verb, life, role, verb};
 use crate::record::cells::cell;
 use crate::record::event::Metric;
 use crate::record::request::{Pool, Priority, State};
-use crate::record::step::{Launch, OpenStep, Settled, Shape, StepSource};
-use crate::record::words::{Discard, ErrorType, Outcome, Preempt, Role, Wait};
+use crate::record::step::{OpenStep, Settled, StepSource};
+use crate::record::words::{Preempt, Role};
 use crate::record::{Origin, Recorder, Request, Stream, Time};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 type Checked = Result<(), TestCaseError>;
 
@@ -366,8 +367,25 @@ impl World {
     }
 }
 
-fn kinds(exemplars: impl Iterator<Item = Exemplar>) -> std::collections::BTreeSet<(u8, u16, u32)> {
+fn kinds(exemplars: impl Iterator<Item = Exemplar>) -> BTreeSet<(u8, u16, u32)> {
     exemplars.map(|e| (e.metric, e.class, e.us)).collect()
+}
+
+/// A recorder and what it is told, many times.
+fn ops() -> impl Strategy<Value = Vec<(usize, Verb)>> {
+    let recorder = prop_oneof![6 => Just(WITH_LANE), 3 => Just(1usize), 2 => Just(STRANGER)];
+    prop::collection::vec((recorder, verb()), 1..200)
+}
+
+fn config() -> ProptestConfig {
+    let told = std::env::var("STEPSCOPE_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = told.unwrap_or(if cfg!(miri) { 2 } else { 1_000 });
+    let beside_the_source = FileFailurePersistence::WithSource("proptest-regressions");
+    ProptestConfig {
+        cases,
+        failure_persistence: Some(Box::new(beside_the_source)),
+        ..ProptestConfig::default()
+    }
 }
 
 proptest! {
@@ -406,5 +424,43 @@ proptest! {
             }
             prop_assert!(scope.exemplars.iter().all(|kept| expected.slow.contains(kept)));
         }
+    }
+
+    /// Rule 2: to the nanosecond, whatever is evicted on the way.
+    #[test]
+    fn the_parts_of_a_request_add_up_to_its_duration(
+        lives in prop::collection::vec(life(), 1..6),
+    ) {
+        let mut scope = Scope::new(Role::Both);
+        let mut rec = scope.recorder(ROOMY);
+        let mut now = START;
+        let mut evictions = 0;
+        for Life { admission, queue, turns, emit, outcome } in lives {
+            let mut req = rec.arrive(scope.series(1), 1, Time(now));
+            now += admission;
+            rec.enqueue(&mut req, Time(now));
+            now += queue;
+            rec.schedule(&mut req, Time(now), 0, 0);
+            for turn in turns {
+                if turn.evicted {
+                    evictions += 1;
+                    rec.preempt(&mut req, Time(now), Preempt::Memory);
+                    rec.schedule(&mut req, Time(now + 1), 0, 0)
+                }
+                now += turn.after;
+                rec.tokens(&step_at(now), [(&mut req, turn.accepted)])
+            }
+            now += emit;
+            rec.finish(req, Time(now), outcome)
+        }
+        scope.drain();
+        let sum = |metric| scope.total(metric).1;
+        let parts =
+            [Metric::Admission, Metric::Queue, Metric::Prefill, Metric::Decode, Metric::Emit];
+        prop_assert_eq!(parts.map(sum).iter().sum::<u64>(), sum(Metric::Duration));
+        prop_assert_eq!(scope.count(Metric::TtftResidual), 0, "the TTFT has no other part");
+        prop_assert_eq!(scope.total(Metric::Requeue), (evictions, evictions));
+        prop_assert_eq!(scope.count(Metric::Stall), evictions);
+        prop_assert_eq!(scope.invalids().iter().sum::<u64>(), 0);
     }
 }

@@ -24,6 +24,10 @@ pub(super) struct Expected {
 }
 
 impl Expected {
+    pub(super) fn new(role: Role) -> Expected {
+        Expected { role, ..Expected::default() }
+    }
+
     pub(super) fn cell(&self, class: u16, cell: usize) -> u64 {
         self.cells.get(&(class, cell)).copied().unwrap_or(0)
     }
@@ -58,4 +62,3 @@ impl Expected {
         self.add(class, cell::SLO + 2 * objective + good as usize, 1)
     }
 }
-

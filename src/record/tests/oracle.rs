@@ -63,12 +63,11 @@ pub(super) struct Oracle {
 impl Oracle {
     /// With so many recorders, for scopes of these roles.
     pub(super) fn new(recorders: usize, roles: &[Role]) -> Oracle {
-        let silent = |role: &Role| Expected { role: *role, ..Expected::default() };
         // Before its first step a recorder had nothing to do.
         let idle = || Hands { loads: vec![0], ..Hands::default() };
         Oracle {
             sequences: vec![],
-            expected: roles.iter().map(silent).collect(),
+            expected: roles.iter().map(|role| Expected::new(*role)).collect(),
             hands: std::iter::repeat_with(idle).take(recorders).collect(),
         }
     }

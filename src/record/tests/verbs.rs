@@ -5,11 +5,10 @@ use super::log::HOUR;
 use crate::record::step::{Launch, Shape};
 use crate::record::words::{Discard, ErrorType, Outcome, Preempt, Role, Wait};
 use proptest::prelude::*;
-use proptest::test_runner::FileFailurePersistence;
 
 /// How a lane settles a step.
 #[derive(Clone, Debug)]
-enum Stamped {
+pub(super) enum Stamped {
     /// The device's end lies so far before the host's, the step took so long, this was idle before.
     Done {
         ago: u64,
@@ -21,7 +20,7 @@ enum Stamped {
 
 /// Numbers of requests and streams are taken modulo how many there are.
 #[derive(Clone, Debug)]
-enum Verb {
+pub(super) enum Verb {
     /// 0 = a class of the other scope.
     Arrive(u16),
     ArriveFrom {
@@ -123,10 +122,9 @@ fn stamped() -> impl Strategy<Value = Stamped> {
     prop_oneof![3 => done, 1 => Just(Stamped::Lost)]
 }
 
-fn verb() -> impl Strategy<Value = Verb> {
+pub(super) fn verb() -> impl Strategy<Value = Verb> {
     let request = || 0usize..12;
     let launch = prop::option::of(prop::sample::select(vec![Launch::Stamp, Launch::InGraph]));
-    // Two groups, because `prop_oneof` takes no more than ten of different types without boxing.
     let of_requests = prop_oneof![
         12 => (0..SERIES_MAX).prop_map(Verb::Arrive),
         2 => (request(), any::<bool>())
@@ -166,27 +164,38 @@ fn verb() -> impl Strategy<Value = Verb> {
     prop_oneof![3 => of_requests, 2 => of_steps]
 }
 
-/// A recorder and what it is told.
-fn op() -> impl Strategy<Value = (usize, Verb)> {
-    (prop_oneof![6 => Just(WITH_LANE), 3 => Just(1usize), 2 => Just(STRANGER)], verb())
-}
-
-fn ops() -> impl Strategy<Value = Vec<(usize, Verb)>> {
-    prop::collection::vec(op(), 1..200)
-}
-
-fn role() -> impl Strategy<Value = Role> {
+pub(super) fn role() -> impl Strategy<Value = Role> {
     prop_oneof![4 => Just(Role::Both), 1 => Just(Role::Prefill), 1 => Just(Role::Decode)]
 }
 
-fn config() -> ProptestConfig {
-    let told = std::env::var("STEPSCOPE_CASES").ok().and_then(|cases| cases.parse().ok());
-    let cases = told.unwrap_or(if cfg!(miri) { 2 } else { 1_000 });
-    let beside_the_source = FileFailurePersistence::WithSource("proptest-regressions");
-    ProptestConfig {
-        cases,
-        failure_persistence: Some(Box::new(beside_the_source)),
-        ..ProptestConfig::default()
-    }
+/// One emission of a request that is told as it should be.
+#[derive(Clone, Debug)]
+pub(super) struct Turn {
+    /// Time to it, from the one before.
+    pub(super) after: u64,
+    pub(super) accepted: u32,
+    /// On the way the sequence was evicted and admitted again.
+    pub(super) evicted: bool,
 }
 
+/// A request of one sequence that is told as it should be.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) admission: u64,
+    pub(super) queue: u64,
+    pub(super) turns: Vec<Turn>,
+    pub(super) emit: u64,
+    pub(super) outcome: Outcome,
+}
+
+pub(super) fn life() -> impl Strategy<Value = Life> {
+    let short = || 0..200 * MS;
+    let turn = (2..200 * MS, 1u32..5, any::<bool>()).prop_map(|(after, accepted, evicted)| Turn {
+        after,
+        accepted,
+        evicted,
+    });
+    (short(), short(), prop::collection::vec(turn, 1..12), short(), outcome()).prop_map(
+        |(admission, queue, turns, emit, outcome)| Life { admission, queue, turns, emit, outcome },
+    )
+}

@@ -81,8 +81,7 @@ fn idle_time_counts_as_waiting_only_if_work_was_there_all_the_time() {
     step(&mut rec); // 5: waiting
     rec.finish(third, Time(500), Outcome::Stop);
     scope.drain();
-    let [none, waiting] =
-        [0, 1].map(|work| scope.values(Metric::GpuGap, work, DEVICE));
+    let [none, waiting] = [0, 1].map(|work| scope.values(Metric::GpuGap, work, DEVICE));
     assert_eq!((none, waiting), (vec![1, 4], vec![2, 3, 5]));
 }
 

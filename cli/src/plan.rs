@@ -1,0 +1,82 @@
+//! What a run is to do, checked.
+
+use crate::args::{Aliases, DemoArgs, Window};
+use crate::pace::Speed;
+use anyhow::{Context, Result, ensure};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use stepscope_sim::{Profile, Sabotage, Scenario, Trace};
+
+/// Everything that shapes a run.
+pub struct Plan {
+    /// What arrives.
+    pub trace: Arc<Trace>,
+    /// What is simulated.
+    pub profile: Profile,
+    /// What goes wrong.
+    pub scenario: Scenario,
+    /// When.
+    pub inject: Window,
+    /// How long the run is.
+    pub duration: Duration,
+    /// Simulated seconds per second.
+    pub speed: Speed,
+    /// Where its randomness comes from.
+    pub seed: u64,
+    /// How many engines share the trace.
+    pub workers: u16,
+    /// Decode with speculation.
+    pub speculation: bool,
+    /// Export `vllm:` names too.
+    pub has_vllm_aliases: bool,
+    /// A lie that the comparison must notice.
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Plan {
+    /// Checks what was asked for.
+    ///
+    /// # Errors
+    /// A trace that cannot be read, or times that do not fit together, with advice.
+    pub fn new(args: &DemoArgs) -> Result<Plan> {
+        let trace = match args.trace.as_str() {
+            "mooncake" => Trace::builtin_mooncake(),
+            "azure" => Trace::builtin_azure(),
+            path => Trace::load(Path::new(path))
+                .context("cannot use --trace: say mooncake, azure, or a file in their format")?,
+        };
+        let inject = args.inject.unwrap_or(Window::middle_of(args.duration));
+        ensure!(!args.duration.is_zero(), "--duration 0: say how many seconds to simulate");
+        ensure!(
+            inject.until <= args.duration,
+            "--inject ends after the run: keep it within --duration {}",
+            args.duration.as_secs_f64()
+        );
+        Ok(Plan {
+            trace: Arc::new(trace),
+            profile: args.profile,
+            scenario: args.scenario,
+            inject,
+            duration: args.duration,
+            speed: args.speed,
+            seed: args.seed,
+            workers: args.workers,
+            speculation: args.speculation,
+            has_vllm_aliases: args.aliases == Some(Aliases::Vllm),
+            sabotage: args.sabotage,
+        })
+    }
+
+    /// The parts of the run in which there are workers.
+    pub fn lives(&self) -> Vec<Window> {
+        let (from, until) = (Duration::ZERO, self.duration);
+        match self.scenario {
+            Scenario::Dead => vec![
+                Window { from, until: self.inject.from },
+                Window { from: self.inject.until, until },
+            ],
+            _ => vec![Window { from, until }],
+        }
+    }
+}
