@@ -15,18 +15,18 @@ pub enum StartError {
     #[error("bad configuration: {0}")]
     Config(#[from] ConfigError),
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {source}; {advice}")]
+    #[error("cannot listen on {addr}: {cause}; {advice}")]
     Listen {
         /// The address that was asked for.
         addr: std::net::SocketAddr,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
         /// What to do.
         advice: &'static str,
     },
     /// A thread could not be started.
     #[error("cannot start a thread: {0}; the process is at its limit of threads or memory")]
-    Thread(#[source] std::io::Error),
+    Thread(std::io::Error),
 }
 
 /// Where a worker is in its life.

@@ -6,6 +6,7 @@
 mod common;
 
 use common::http::{connect, get, parse};
+use common::process::{alone, our_threads, resident_mib, voluntary_switches, wait_for_threads};
 use common::traffic::{Worker, live_config};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -22,24 +23,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\
 const HELD: usize = 300;
 const SILENT_READERS: usize = 40;
 
-fn status_line(file: &str, name: &str) -> u64 {
-    let status = std::fs::read_to_string(file).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
-}
-
-fn resident_mib() -> u64 {
-    status_line("/proc/self/status", "VmRSS") / 1_024
-}
-
-fn exporter_threads() -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("stepscope-")).count()
-}
-
 #[test]
 fn a_hundred_scrapers_at_once_all_get_whole_answers() {
+    let _alone = alone();
     let mut worker = Worker::start(live_config());
     worker.answer_now(40);
     let addr = worker.addr();
@@ -69,6 +55,7 @@ fn answer_to(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn what_is_no_request_is_refused_or_hung_up_on() {
+    let _alone = alone();
     let worker = Worker::start(live_config());
     let addr = worker.addr();
     let filled = |head: &str, n: usize| [head.as_bytes(), &vec![b'x'; n], b"\r\n\r\n"].concat();
@@ -107,6 +94,7 @@ fn what_is_no_request_is_refused_or_hung_up_on() {
 
 #[test]
 fn a_header_that_never_ends_is_hung_up_on() {
+    let _alone = alone();
     let worker = Worker::start(live_config());
     let begin = Instant::now();
     let mut slow = connect(worker.addr());
@@ -120,6 +108,7 @@ fn a_header_that_never_ends_is_hung_up_on() {
 
 #[test]
 fn held_sockets_make_room_for_a_scraper() {
+    let _alone = alone();
     let worker = Worker::start(live_config());
     let mut held: Vec<TcpStream> = (0..HELD).map(|_| connect(worker.addr())).collect();
     assert_eq!(worker.get("/metrics").status, 200);
@@ -211,34 +200,49 @@ impl Attack<'_> {
             }
             // Asked and gone before the answer.
             drop(self.connected(GET));
-            std::thread::sleep(Duration::from_millis(20))
+            std::thread::sleep(Duration::from_millis(50))
         }
     }
 }
 
-/// Records without a pause and says how often its thread gave up the processor by itself.
+/// Ends the attack, also when an assertion fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed)
+    }
+}
+
+/// Records without ever sleeping and says how often its thread gave up the processor by itself.
 fn record_until(worker: &mut Worker, stop: &AtomicBool) -> (u64, u64) {
-    let given_up = || status_line("/proc/thread-self/status", "voluntary_ctxt_switches");
     // Every page of the ring was touched before the count begins.
     for _ in 0..2_000 {
         worker.answer_now(40)
     }
-    let (before, mut requests) = (given_up(), 0);
+    let (before, mut requests) = (voluntary_switches(), 0);
     while !stop.load(Ordering::Relaxed) {
         worker.answer_now(40);
-        requests += 1
+        requests += 1;
+        // About ten thousand requests per second; a sleep would be a switch of its own.
+        let next = Instant::now() + Duration::from_micros(100);
+        while Instant::now() < next {
+            std::hint::spin_loop()
+        }
     }
-    (given_up() - before, requests)
+    (voluntary_switches() - before, requests)
 }
 
 #[test]
 fn under_attack_scrapers_are_answered_and_the_engine_does_not_notice() {
+    let _alone = alone();
     let mut worker = Worker::start(live_config());
     let addr = worker.addr();
     worker.get("/metrics");
     let (stop, sent, filler) = (AtomicBool::new(false), AtomicU64::new(0), vec![b'x'; MIB]);
     let attack = Attack { addr, stop: &stop, sent: &sent, filler: &filler };
-    let (threads, before) = (exporter_threads(), resident_mib());
+    wait_for_threads(&["stepscope-agg", "stepscope-http"]);
+    let before = resident_mib();
     let (mut slowest, mut most, mut scrapes) = (Duration::ZERO, 0, 0);
     let (switches, requests) = std::thread::scope(|scope| {
         for client in [Attack::slow_loris, Attack::never_read, Attack::half_open, Attack::nonsense]
@@ -247,18 +251,19 @@ fn under_attack_scrapers_are_answered_and_the_engine_does_not_notice() {
             scope.spawn(move || client(attack));
         }
         let recording = scope.spawn(|| record_until(&mut worker, &stop));
+        let end = StopAtEnd(&stop);
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(8) {
             let asked = Instant::now();
             let answer = get(addr, "/metrics", &[]);
             slowest = slowest.max(asked.elapsed());
             assert!(answer.status == 200 && answer.text().contains("llm_scrape_seconds_count"));
-            assert_eq!(exporter_threads(), threads);
+            assert_eq!(our_threads().len(), 2);
             most = most.max(resident_mib());
             scrapes += 1;
             std::thread::sleep(Duration::from_millis(200))
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(end);
         recording.join().unwrap()
     });
     let (grown, sent) = (most.saturating_sub(before), sent.into_inner() >> 20);

@@ -8,46 +8,18 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
 use axum::routing::get;
 use common::http::{self, connect};
+use common::process::{alone, open_files, wait_for_threads};
 use common::samples::value;
 use common::traffic::{Worker, ago, live_config};
 use common::wait_for;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use stepscope::{Class, Config, Outcome, StartError, Stepscope};
 use tower::ServiceExt;
 
-/// The tests of this file count the threads and files of their process: one at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 fn listening_at(addr: &str) -> Config {
     Config { listen: addr.parse().ok(), ..live_config() }
-}
-
-fn our_threads() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-    let mut ours: Vec<String> = names
-        .filter(|name| name.starts_with("stepscope-"))
-        .map(|name| name.trim_end().to_string())
-        .collect();
-    ours.sort();
-    ours
-}
-
-fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// A thread names itself, after it started; a joined one may be listed a moment longer.
-fn wait_for_threads(wanted: &[&str]) {
-    wait_for(&format!("threads {wanted:?}"), Duration::from_secs(10), || {
-        (our_threads() == wanted).then_some(())
-    })
 }
 
 #[test]

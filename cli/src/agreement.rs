@@ -92,7 +92,8 @@ impl Comparison {
     fn conservation(&mut self, book: &Book, exposition: &Exposition) {
         let total = |name: &str, with: &[(&str, &str)]| total(exposition, name, with);
         let mut check = |metric: &str, engine: u64, reported: i128| {
-            self.compare(metric, Expected::count(engine), &reported.to_string(), 0)
+            let metric = Key::new(metric, book.identity().clone()).to_string();
+            self.compare(&metric, Expected::count(engine), &reported.to_string(), 0)
         };
         check(
             "accepted = ended + in flight + dropped",

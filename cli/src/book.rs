@@ -175,6 +175,11 @@ impl Book {
         Book { identity: owned(identity), ..Book::default() }
     }
 
+    /// The labels that every series of this worker carries.
+    pub fn identity(&self) -> &Labels {
+        &self.identity
+    }
+
     /// The samples of one series; all values of the closed labels exist with it, as they do in an
     /// exposition.
     pub fn samples(&mut self, id: Id, open: &[&str], split: &[&str]) -> &mut Samples {

@@ -44,7 +44,7 @@ impl Demo {
         let truth_files = create_truth_files(&args)?;
         let pace = Pace::new(args.speed);
         let workers = start_workers(&plan, &pace, &addresses(args.listen, args.workers)?)
-            .context("cannot serve at --listen")?;
+            .context("cannot serve, say --listen ADDR")?;
         let mut report = Report::new(args.json);
         report.opening(&plan, &workers)?;
         Ok(Demo { plan, pace, workers, truth_files, report, hold: args.hold, interrupt })

@@ -51,7 +51,15 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Tells the error and its causes; those that already stand in the text of another only once.
 fn fail(error: &anyhow::Error, code: u8) -> u8 {
-    eprintln!("stepscope: {error:#}");
+    let mut text = String::from("stepscope");
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause)
+        }
+    }
+    eprintln!("{text}");
     code
 }

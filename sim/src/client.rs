@@ -14,10 +14,12 @@ const CHAT_SHARE: f64 = 0.8;
 const BATCH_SHARE: f64 = 0.2;
 /// Of those that end by themselves: answers that end with a stop and not with the token limit.
 const STOP_SHARE: f64 = 0.85;
-/// Clients that leave: while they wait, and while they read.
-const GIVE_UP_SHARE: f64 = 0.004;
+/// Clients that leave while they read.
 const LEAVE_SHARE: f64 = 0.012;
-const PATIENCE_NS: std::ops::Range<u64> = 20_000_000..400_000_000;
+/// How long clients wait for the first token: a timeout, and the few that change their mind at once.
+const TIMEOUT_NS: u64 = 30_000_000_000;
+const IMPATIENT_SHARE: f64 = 0.004;
+const IMPATIENT_NS: std::ops::Range<u64> = 20_000_000..400_000_000;
 /// A request that fails does so within its first tokens.
 const FAIL_TOKENS: std::ops::Range<u64> = 0..8;
 
@@ -37,8 +39,6 @@ pub(crate) enum Fate {
     Length,
     /// The client leaves once it has seen so many tokens.
     Leave { tokens: u32 },
-    /// The client leaves so long after the request stood in the queue.
-    GiveUp { after_ns: u64 },
     /// The engine fails once so many tokens are there, after the first prefill chunk at the latest.
     Fail { tokens: u32 },
 }
@@ -52,26 +52,28 @@ pub(crate) struct Ask {
     pub(crate) output: u32,
     /// Hash ids of the prompt's blocks, if the trace knows them.
     pub(crate) hashes: Vec<u64>,
+    /// How long the client waits in the queue and for the first token before it leaves.
+    pub(crate) patience_ns: u64,
     pub(crate) fate: Fate,
 }
 
 impl Ask {
-    /// Traces know times and lengths only; class and fate are drawn.
+    /// Traces know times and lengths only; class, patience and fate are drawn.
     pub(crate) fn draw(id: u64, request: TraceRequest, rng: &mut Rng) -> Ask {
         let class = Class {
             endpoint: usize::from(!rng.chance(CHAT_SHARE)),
             priority: if rng.chance(BATCH_SHARE) { BATCH } else { 0 },
         };
+        let is_impatient = rng.chance(IMPATIENT_SHARE);
+        let patience_ns = if is_impatient { rng.within(IMPATIENT_NS) } else { TIMEOUT_NS };
         let TraceRequest { prompt, output, blocks: hashes, .. } = request;
-        Ask { id, class, prompt, output, hashes, fate: Fate::draw(output, rng) }
+        Ask { id, class, prompt, output, hashes, patience_ns, fate: Fate::draw(output, rng) }
     }
 }
 
 impl Fate {
     fn draw(output: u32, rng: &mut Rng) -> Fate {
-        if rng.chance(GIVE_UP_SHARE) {
-            Fate::GiveUp { after_ns: rng.within(PATIENCE_NS) }
-        } else if rng.chance(LEAVE_SHARE) {
+        if rng.chance(LEAVE_SHARE) {
             Fate::Leave { tokens: rng.within(1..u64::from(output) + 1) as u32 }
         } else if rng.chance(STOP_SHARE) {
             Fate::Stop

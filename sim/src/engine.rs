@@ -14,14 +14,15 @@ use crate::agenda::{Agenda, Entry};
 use crate::arrivals::Arrivals;
 use crate::client::{Ask, BATCH, Fate, PRIORITIES};
 use crate::device::{Device, Span};
-use crate::kv::KvPool;
-use crate::profile::{BLOCK_TOKENS, Profile, StepModel};
+use crate::journal::Depths;
+use crate::kv::{BLOCK_TOKENS, KvPool};
+use crate::profile::{Profile, StepModel};
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::scenario::{CROWD_NS, Crowd, Injection, Scenario};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
-use crate::telemetry::{Depths, Open, Telemetry};
+use crate::telemetry::{Open, Telemetry};
 use crate::trace::{Trace, TraceRequest};
 use crate::truth::{Run, Truth};
 use std::sync::Arc;
@@ -104,7 +105,7 @@ enum Event {
     Arrival(TraceRequest),
     Crowd,
     Tokenized(Box<Sequence>),
-    GiveUp(u64),
+    PatienceEnds(u64),
     Pass,
     Outputs,
     FirstChunk(u64, Stream),
@@ -247,7 +248,7 @@ impl Engine {
             }
             Event::Crowd => self.crowd(at),
             Event::Tokenized(seq) => self.tokenized(*seq, at),
-            Event::GiveUp(id) => self.give_up(id, at),
+            Event::PatienceEnds(id) => self.give_up(id, at),
             Event::Pass => {
                 self.is_pass_planned = false;
                 self.pass(at)
@@ -321,9 +322,7 @@ impl Engine {
             return self.reject(seq, ErrorType::Overload, at);
         }
         self.telemetry.enqueued(&mut seq, at);
-        if let Fate::GiveUp { after_ns } = seq.ask.fate {
-            self.agenda.plan(at + after_ns, Event::GiveUp(seq.ask.id));
-        }
+        self.agenda.plan(at + seq.ask.patience_ns, Event::PatienceEnds(seq.ask.id));
         self.scheduler.enqueue(seq);
         self.plan_pass(at)
     }
@@ -332,13 +331,14 @@ impl Engine {
         self.telemetry.ended(seq.ask.id, seq.request, Outcome::Rejected(why), at)
     }
 
-    /// The client of a request leaves, wherever the request is.
+    /// The client leaves unless it has seen a token.
     fn give_up(&mut self, id: u64, at: u64) {
-        if let Some(seq) = self.scheduler.remove_waiting(id) {
+        let is_meant = |seq: &Sequence| seq.ask.id == id && seq.generated == 0;
+        if let Some(seq) = self.scheduler.remove_waiting(is_meant) {
             self.telemetry.ended(id, seq.request, Outcome::Aborted, at);
             // Who stood behind it may fit where it did not.
             self.plan_pass(at)
-        } else if let Some(seq) = self.scheduler.running.iter_mut().find(|seq| seq.ask.id == id) {
+        } else if let Some(seq) = self.scheduler.running.iter_mut().find(|seq| is_meant(seq)) {
             // Its blocks are in use until the step is over.
             seq.is_left = true
         }

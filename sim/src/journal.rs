@@ -4,10 +4,15 @@ use crate::client::{Ask, ENDPOINTS, PRIORITIES};
 use crate::device::Span;
 use crate::kv::KvPool;
 use crate::sequence::Sampled;
-use crate::telemetry::{Depths, REASONS};
 use crate::truth::{End, RequestLog, Run, StepLog, Truth};
 use stepscope::catalog::labels;
-use stepscope::{Outcome, Preempt, Shape, StepSource};
+use stepscope::{Outcome, Preempt, Shape, StepSource, Wait};
+
+/// Why requests of this engine wait.
+pub(crate) const REASONS: [Wait; 2] = [Wait::Capacity, Wait::Deferred];
+
+/// Requests that wait, by priority and by place in [`REASONS`].
+pub(crate) type Depths = [[u32; REASONS.len()]; PRIORITIES.len()];
 
 /// A step under way.
 #[derive(Debug)]

@@ -18,6 +18,9 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+/// Token slots of one KV block, as in vLLM.
+pub(crate) const BLOCK_TOKENS: u32 = 16;
+
 /// What a full block holds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum PageKey {

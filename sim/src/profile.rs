@@ -16,7 +16,7 @@
 //!
 //! It is a model, not a measurement of these models: good to some ten percent, with the right shape.
 
-use crate::scheduler::Limits;
+use crate::kv::BLOCK_TOKENS;
 use crate::trace::Trace;
 
 /// Weights of the layer that the table was measured on: attention 4 · 4096², MLP 3 · 4096 · 11008.
@@ -38,6 +38,23 @@ const ALL_REDUCE_NS: f64 = 10_000.0;
 const NVLINK_BYTES_PER_NS: f64 = 450.0;
 
 const BF16_BYTES: f64 = 2.0;
+
+/// Bounds of the scheduler, chosen with model and hardware.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Limits {
+    /// Longest prompt and answer together.
+    pub(crate) context_tokens: u32,
+    /// Positions computed in one step.
+    pub(crate) step_tokens: u32,
+    /// Of these, positions of prompts.
+    pub(crate) prefill_tokens: u32,
+    /// Sequences running at once.
+    pub(crate) sequences: usize,
+    /// Requests waiting at once.
+    pub(crate) queue: usize,
+    /// Share of the KV pool that an admission leaves to the growth of those that run.
+    pub(crate) spare_share: f64,
+}
 
 /// A model on its hardware, with the scheduler's limits for it.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -61,9 +78,6 @@ pub struct Profile {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("no profile is called {0:?}; say one of {names}", names = Profile::names().join(", "))]
 pub struct UnknownProfile(pub String);
-
-/// Token slots of one KV block, as in vLLM.
-pub(crate) const BLOCK_TOKENS: u32 = 16;
 
 const LIMITS: Limits = Limits {
     context_tokens: 32_768,

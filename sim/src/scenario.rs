@@ -4,7 +4,7 @@
 //! after it the engine is healthy. All numbers of all scenarios stand here; the engine asks
 //! an `Injection` at the places where something can go wrong.
 
-use crate::scheduler::Limits;
+use crate::profile::Limits;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

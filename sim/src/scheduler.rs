@@ -8,25 +8,9 @@
 
 use crate::client::PRIORITIES;
 use crate::kv::KvPool;
+use crate::profile::Limits;
 use crate::sequence::Sequence;
 use std::collections::VecDeque;
-
-/// Bounds of the scheduler.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Limits {
-    /// Longest prompt and answer together.
-    pub(crate) context_tokens: u32,
-    /// Positions computed in one step.
-    pub(crate) step_tokens: u32,
-    /// Of these, positions of prompts.
-    pub(crate) prefill_tokens: u32,
-    /// Sequences running at once.
-    pub(crate) sequences: usize,
-    /// Requests waiting at once.
-    pub(crate) queue: usize,
-    /// Share of the KV pool that an admission leaves to the growth of those that run.
-    pub(crate) spare_share: f64,
-}
 
 /// What a scheduling pass did besides handing out chunks.
 #[derive(Debug, Default)]
@@ -70,10 +54,13 @@ impl Scheduler {
         !self.running.is_empty() || self.waiting.iter().any(|queue| !queue.is_empty())
     }
 
-    /// Takes a request out of its queue, if it waits.
-    pub(crate) fn remove_waiting(&mut self, id: u64) -> Option<Sequence> {
+    /// Takes a request out of its queue, if the one that is meant waits.
+    pub(crate) fn remove_waiting(
+        &mut self,
+        is_meant: impl Fn(&Sequence) -> bool,
+    ) -> Option<Sequence> {
         self.waiting.iter_mut().find_map(|queue| {
-            let place = queue.iter().position(|seq| seq.ask.id == id)?;
+            let place = queue.iter().position(&is_meant)?;
             queue.remove(place)
         })
     }
@@ -156,7 +143,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::client::{Ask, Class, Fate};
-    use crate::profile::BLOCK_TOKENS;
+    use crate::kv::BLOCK_TOKENS;
     use proptest::prelude::*;
     use stepscope::Request;
 
@@ -171,7 +158,8 @@ mod tests {
 
     fn sequence(id: u64, priority: usize, prompt: u32) -> Sequence {
         let class = Class { endpoint: 0, priority };
-        let ask = Ask { id, class, prompt, output: 50, hashes: vec![], fate: Fate::Stop };
+        let ask =
+            Ask { id, class, prompt, output: 50, hashes: vec![], patience_ns: 0, fate: Fate::Stop };
         Sequence::new(ask, Request::empty())
     }
 

@@ -1,8 +1,8 @@
 //! One request as the engine holds it, from the tokenizer to its last token.
 
 use crate::client::{Ask, Fate};
-use crate::kv::{BlockTable, KvPool, PageKey};
-use crate::profile::{BLOCK_TOKENS, Work};
+use crate::kv::{BLOCK_TOKENS, BlockTable, KvPool, PageKey};
+use crate::profile::Work;
 use crate::rng::Rng;
 use crate::trace::HASH_TOKENS;
 use stepscope::{ErrorType, Outcome, Request};
@@ -158,7 +158,8 @@ mod tests {
 
     fn sequence(prompt: u32, hashes: Vec<u64>) -> Sequence {
         let class = Class { endpoint: 0, priority: 0 };
-        let ask = Ask { id: 3, class, prompt, output: 10, hashes, fate: Fate::Stop };
+        let ask =
+            Ask { id: 3, class, prompt, output: 10, hashes, patience_ns: 0, fate: Fate::Stop };
         Sequence::new(ask, Request::empty())
     }
 

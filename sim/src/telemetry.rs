@@ -5,21 +5,15 @@
 
 use crate::client::{Ask, ENDPOINTS, PRIORITIES};
 use crate::device::{Device, Span};
-use crate::journal::{Journal, OpenLog};
+use crate::journal::{Depths, Journal, OpenLog, REASONS};
 use crate::kv::KvPool;
 use crate::sabotage::{EveryNth, LateClock, Sabotage};
 use crate::sequence::{Sampled, Sequence};
 use crate::truth::Run;
 use stepscope::{
     Class, Discard, Launch, OpenStep, Outcome, Pool, Preempt, Priority, Recorder, Request, Series,
-    Shape, Stepscope, Stream, Time, Wait,
+    Shape, Stepscope, Stream, Time,
 };
-
-/// Why requests of this engine wait.
-pub(crate) const REASONS: [Wait; 2] = [Wait::Capacity, Wait::Deferred];
-
-/// Requests that wait, by priority and by place in [`REASONS`].
-pub(crate) type Depths = [[u32; REASONS.len()]; PRIORITIES.len()];
 
 /// A step under way, as the recorder and as the journal know it.
 #[derive(Debug)]

@@ -48,9 +48,9 @@ pub(crate) struct Server {
 impl Server {
     /// Binds on the caller's thread, so that a busy port is an error of `start`.
     pub(crate) fn start(addr: SocketAddr, shared: Arc<Shared>) -> Result<Server, StartError> {
-        let refuse = |source: std::io::Error| {
-            let advice = advice(&source);
-            StartError::Listen { addr, source, advice }
+        let refuse = |cause: std::io::Error| {
+            let advice = advice(&cause);
+            StartError::Listen { addr, cause, advice }
         };
         let listener = std::net::TcpListener::bind(addr).map_err(refuse)?;
         listener.set_nonblocking(true).map_err(refuse)?;

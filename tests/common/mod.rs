@@ -1,8 +1,10 @@
 //! What several test binaries need: outside tools that may be missing, a bare HTTP client, a worker
-//! with made-up traffic (`traffic`), and what the official parsers read (`samples`).
+//! with made-up traffic (`traffic`), what the official parsers read (`samples`), what this process
+//! has (`process`).
 #![allow(dead_code, missing_docs)] // each test binary uses its own part
 
 pub mod http;
+pub mod process;
 pub mod samples;
 pub mod traffic;
 

@@ -1,11 +1,11 @@
-//! A recorder belongs to one thread at a time: it can be sent, not shared.
+//! One thread per recorder: two cannot speak through it.
 
-use stepscope::Recorder;
+use stepscope::{Pool, Recorder};
 
 fn main() {
-    let rec = Recorder::disabled();
+    let mut rec = Recorder::disabled();
     std::thread::scope(|threads| {
-        threads.spawn(|| println!("{rec:?}"));
-        println!("{rec:?}")
+        threads.spawn(|| rec.kv(Pool::KV, 1, 0, 10, 16));
+        threads.spawn(|| rec.kv(Pool::KV, 2, 0, 10, 32));
     })
 }

@@ -1,9 +1,9 @@
 //! Arbitrary verb sequences, misuse and full rings included: recorder and oracle must agree.
 //!
-//! Three recorders of two scopes share the requests. After each operation rules 3 (accepted = ended
-//! + in flight + dropped), 6 (no counter falls) and 15 (said = stored + dropped) hold and all levels
-//! are exact; at the end every sample, counter and reason is the oracle's. `STEPSCOPE_CASES` sets
-//! the number of cases (1,000).
+//! Three recorders of two scopes share the requests. After each operation three rules hold: what was
+//! accepted has ended, is in flight or was dropped (rule 3); no counter falls (rule 6); what was said
+//! is stored or counted as lost (rule 15); and all levels are exact. At the end every sample, counter
+//! and reason is the oracle's. `STEPSCOPE_CASES` sets the number of cases (1,000).
 
 use super::harness::{CLOCK, Exemplar, FakeLane, MS, RingTotals, SERIES_MAX, Scope, step_at};
 use super::log::HOUR;
@@ -30,6 +30,10 @@ const STRANGER: usize = 2;
 /// Big enough for everything one case says.
 const ROOMY: usize = 1 << 14;
 const START: u64 = 1_000 * MS;
+
+fn speaker(recorder: usize) -> By {
+    By { recorder, scope: SCOPE_OF[recorder] }
+}
 
 /// A request and its number in the oracle.
 struct Slot {
@@ -83,16 +87,15 @@ impl World {
         self.check_counters()
     }
 
-    /// The recorder that speaks of these requests.
+    /// Who speaks of these requests.
     ///
     /// A sequence that decodes is told to its own scope only: a foreign one whose stamp equals one of
     /// ours passes unnoticed in a batch, which has a test of its own.
-    fn by(&self, recorder: usize, slots: &[usize]) -> By {
+    fn speaker_of(&self, recorder: usize, slots: &[usize]) -> By {
         let decodes = |slot: &usize| {
             self.oracle.sequences[self.slots[*slot].number].state() == State::Decoding
         };
-        let recorder = if slots.iter().any(decodes) { recorder % STRANGER } else { recorder };
-        By { recorder, scope: SCOPE_OF[recorder] }
+        speaker(if slots.iter().any(decodes) { recorder % STRANGER } else { recorder })
     }
 
     fn add(&mut self, req: Request, number: usize) {
@@ -100,7 +103,7 @@ impl World {
     }
 
     fn arrive(&mut self, recorder: usize, index: u16) {
-        let by = self.by(recorder, &[]);
+        let by = speaker(recorder);
         let (scope, class) = if index == 0 { (1 - by.scope, 1) } else { (by.scope, index) };
         let id = self.oracle.sequences.len() as u64;
         let series = self.scopes[scope].series(class);
@@ -111,7 +114,7 @@ impl World {
     }
 
     fn arrive_from(&mut self, recorder: usize, slot: usize, shares_clock: bool) -> Checked {
-        let by = self.by(recorder, &[]);
+        let by = speaker(recorder);
         let (rec, now) = (&mut self.recorders[by.recorder], self.now);
         let Slot { req, number } = &self.slots[slot];
         let recv_ns = self.oracle.sequences[*number].recv();
@@ -143,7 +146,7 @@ impl World {
             Verb::Drain if self.drains => self.scopes.iter_mut().for_each(Scope::drain),
             Verb::Drain => {}
             Verb::Emitted(i) if !self.streams.is_empty() => {
-                let by = self.by(recorder, &[]);
+                let by = speaker(recorder);
                 let i = i % self.streams.len();
                 let (stream, log) = &mut self.streams[i];
                 self.recorders[by.recorder].emitted(stream, Time(self.now));
@@ -153,12 +156,12 @@ impl World {
                 self.recorders[recorder].queue(why, Priority(priority), n)
             }
             Verb::Kv { pool, referenced, cached, usable, slots } => {
-                let by = self.by(recorder, &[]);
+                let by = speaker(recorder);
                 self.recorders[recorder].kv(Pool(pool), referenced, cached, usable, slots);
                 self.oracle.kv(by, pool, referenced, usable)
             }
             Verb::Begin(shape, launch) => {
-                let by = self.by(recorder, &[]);
+                let by = speaker(recorder);
                 let rec = &mut self.recorders[recorder];
                 let mut open = rec.begin_step(Time(self.now), shape);
                 if let Some(launch) = launch {
@@ -234,13 +237,13 @@ impl World {
                 self.add(child, number)
             }
             Verb::FirstFrom(i, j) if one(i) != one(j) => {
-                let by = self.by(recorder, &[one(i), one(j)]);
+                let by = self.speaker_of(recorder, &[one(i), one(j)]);
                 let [lead, child] = self.slots.get_disjoint_mut([one(i), one(j)]).unwrap();
                 self.recorders[by.recorder].first_from(&mut lead.req, &child.req);
                 self.oracle.first_from(by, lead.number, child.number)
             }
             Verb::Join(i, j, lost) if one(i) != one(j) => {
-                let by = self.by(recorder, &[one(i), one(j)]);
+                let by = self.speaker_of(recorder, &[one(i), one(j)]);
                 let [lead, child] = self.slots.get_disjoint_mut([one(i), one(j)]).unwrap();
                 let rec = &mut self.recorders[by.recorder];
                 rec.join_in_place(&mut lead.req, &mut child.req, Time(now), lost);
@@ -268,13 +271,13 @@ impl World {
 
     /// One request with whoever speaks of it.
     fn of(&mut self, recorder: usize, slot: usize) -> (By, &mut Recorder, &mut Slot, &mut Oracle) {
-        let by = self.by(recorder, &[slot]);
+        let by = self.speaker_of(recorder, &[slot]);
         (by, &mut self.recorders[by.recorder], &mut self.slots[slot], &mut self.oracle)
     }
 
     fn end_step(&mut self, recorder: usize, stamped: Stamped, accepted: &[u32]) -> Checked {
         let Some((open, begun)) = self.steps[recorder].pop_front() else { return Ok(()) };
-        let by = self.by(recorder, &[]);
+        let by = speaker(recorder);
         let settled = match stamped {
             Stamped::Done { ago, gpu_ns, idle } if recorder == WITH_LANE => {
                 Settled::Done { end: Time(self.now - ago), gpu_ns, idle_before_ns: idle }
@@ -286,7 +289,7 @@ impl World {
         let at = self.oracle.end_step(by, begun, self.now, settled);
         prop_assert_eq!(step.time(), Time(at));
         if recorder == STRANGER {
-            // See `by`: the stranger is given no batch.
+            // See `speaker_of`: nothing decodes there, so nothing is in its batches.
             return Ok(());
         }
         let batch = self.slots.iter_mut().map(|slot| &mut slot.req);

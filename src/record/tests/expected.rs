@@ -8,6 +8,11 @@ use crate::record::event::Metric;
 use crate::record::words::{Invalid, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// The number of a label's value.
+pub(super) fn place(values: &[&str], wanted: &str) -> usize {
+    values.iter().position(|value| *value == wanted).expect("a value of this label")
+}
+
 #[derive(Default)]
 pub(super) struct Expected {
     pub(super) role: Role,
@@ -58,7 +63,7 @@ impl Expected {
         self.said += 1
     }
 
-    pub(super) fn judge(&mut self, class: u16, objective: usize, good: bool) {
-        self.add(class, cell::SLO + 2 * objective + good as usize, 1)
+    pub(super) fn judge(&mut self, class: u16, objective: &str, good: bool) {
+        self.add(class, cell::SLO + 2 * place(labels::OBJECTIVE, objective) + good as usize, 1)
     }
 }

@@ -1,6 +1,6 @@
 //! The oracle: what each verb writes into the logs, what it counts, and what it calls misuse.
 
-use super::expected::Expected;
+use super::expected::{Expected, place};
 use super::harness::{CLOCK, DEVICE, Exemplar, TBT_OBJECTIVE, TTFT_OBJECTIVE};
 use super::log::{Entry, HOUR, Sequence, What, is_running};
 use crate::catalog::labels;
@@ -347,10 +347,12 @@ impl Oracle {
         }
         self.add(by, number, cell::ENDED + outcome.cell(), 1);
         match outcome {
-            Outcome::Stop | Outcome::Length => self.said_by(by).judge(class, 0, true),
+            Outcome::Stop | Outcome::Length => self.said_by(by).judge(class, "availability", true),
             Outcome::Aborted | Outcome::Handover => {}
             Outcome::Failed(ErrorType::Input) | Outcome::Rejected(ErrorType::Input) => {}
-            Outcome::Failed(_) | Outcome::Rejected(_) => self.said_by(by).judge(class, 0, false),
+            Outcome::Failed(_) | Outcome::Rejected(_) => {
+                self.said_by(by).judge(class, "availability", false)
+            }
         }
         if self.said_by(by).role != Role::Prefill && outcome != Outcome::Handover {
             self.judge_latency(by, number, class, at, outcome)
@@ -403,7 +405,7 @@ impl Oracle {
         let slow = gaps.iter().filter(|gap| **gap > TBT_OBJECTIVE).count();
         let expected = self.said_by(by);
         match ttft {
-            Some(ttft) => expected.judge(class, 1, ttft <= TTFT_OBJECTIVE),
+            Some(ttft) => expected.judge(class, "ttft", ttft <= TTFT_OBJECTIVE),
             None => {
                 let why = match outcome {
                     Outcome::Aborted => "aborted",
@@ -411,15 +413,14 @@ impl Oracle {
                     Outcome::Rejected(_) => "rejected",
                     _ => "empty",
                 };
-                let why = labels::NO_FIRST.iter().position(|text| *text == why).unwrap();
-                expected.add(class, cell::NO_FIRST + why, 1);
+                expected.add(class, cell::NO_FIRST + place(labels::NO_FIRST, why), 1);
                 if waited > TTFT_OBJECTIVE {
-                    expected.judge(class, 1, false)
+                    expected.judge(class, "ttft", false)
                 }
             }
         }
         if !gaps.is_empty() {
-            expected.judge(class, 2, slow * 100 <= gaps.len())
+            expected.judge(class, "tbt", slow * 100 <= gaps.len())
         }
     }
 
@@ -565,7 +566,7 @@ impl Oracle {
             (_, 0) => "prefill",
             _ => "mixed",
         };
-        let phase = labels::PHASE.iter().position(|text| *text == phase).unwrap() as u8;
+        let phase = place(labels::PHASE, phase) as u8;
         let sequences = prefills as u64 + decodes as u64;
         let hands = &mut self.hands[by.recorder];
         hands.last_step = at;

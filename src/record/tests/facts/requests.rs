@@ -306,3 +306,14 @@ fn what_an_engine_holds_may_move_to_another_thread() {
     moves::<OpenStep>();
     moves::<Step>();
 }
+
+#[test]
+fn a_recorder_is_never_shared_not_even_for_looking() {
+    trait Shared<Marker> {
+        fn is_not_sync() {}
+    }
+    impl<T: ?Sized> Shared<()> for T {}
+    impl<T: ?Sized + Sync> Shared<[(); 1]> for T {}
+    // If it were `Sync`, both would apply and the compiler could not tell which is meant.
+    <Recorder as Shared<_>>::is_not_sync()
+}
