@@ -71,6 +71,11 @@ impl Rng {
     }
 }
 
+/// A value per sequence, for so many steps.
+fn per_step<T>(steps: usize, batch: usize, mut value: impl FnMut(usize) -> T) -> Vec<Vec<T>> {
+    (0..steps).map(|_| (0..batch).map(&mut value).collect()).collect()
+}
+
 /// A scope nobody scrapes, on a clock that only `drain` moves.
 pub fn quiet_scope() -> Stepscope {
     let clock = Clock::Manual(ManualClock::new(Time::from_nanos(1)));
@@ -115,29 +120,13 @@ impl Bench {
                 req
             })
             .collect();
-        let mut many = |n: usize, mut value: Box<dyn FnMut(&mut Rng, usize) -> u64>| {
-            (0..n)
-                .map(|_| (0..case.batch).map(|i| value(&mut rng, i)).collect::<Vec<u64>>())
-                .collect::<Vec<_>>()
-        };
         let max = u64::from(case.accepted_max);
-        let accepted = many(16, Box::new(move |rng, _| 1 + rng.next() % max));
-        let shift = move |rng: &mut Rng, i: usize| match rng.next() % 1_000_000 < case.odd_ppm {
-            true => 1 + i as u64 * 977,
-            false => 0,
-        };
-        Bench {
-            shifts: many(64, Box::new(shift)),
-            accepted: accepted
-                .into_iter()
-                .map(|step| step.into_iter().map(|k| k as u32).collect())
-                .collect(),
-            scope,
-            rec,
-            reqs,
-            now: 2_000_000,
-            steps: 0,
-        }
+        let accepted = per_step(16, case.batch, |_| 1 + (rng.next() % max) as u32);
+        let shifts = per_step(64, case.batch, |i| {
+            let is_odd = rng.next() % 1_000_000 < case.odd_ppm;
+            if is_odd { 1 + i as u64 * 977 } else { 0 }
+        });
+        Bench { shifts, accepted, scope, rec, reqs, now: 2_000_000, steps: 0 }
     }
 
     /// The next step comes; some sequences' last emission moves, which is what makes gaps odd.

@@ -6,7 +6,9 @@
 //!    after `CLOSE_WAIT` in any case: a client that reads nothing cannot hold memory longer;
 //! 3. at most `CONNECTIONS_MAX` at a time: the oldest makes room for the newest, so sockets that
 //!    are held open cannot shut a scraper out;
-//! 4. at the end, answers under way go out whole within `LAST_ANSWER_WAIT`; whoever has not asked
+//! 4. `BACKLOG` connections wait to be accepted: the system ignores more, and an ignored scraper
+//!    comes again only after a second;
+//! 5. at the end, answers under way go out whole within `LAST_ANSWER_WAIT`; whoever has not asked
 //!    yet is hung up on.
 
 use super::routes::{self, Exporter};
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -35,6 +37,7 @@ const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
 const LAST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 const CONNECTIONS_MAX: usize = 256;
+const BACKLOG: u32 = 1_024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Server {
@@ -52,14 +55,16 @@ impl Server {
             let advice = advice(&cause);
             StartError::Listen { addr, cause, advice }
         };
-        let listener = std::net::TcpListener::bind(addr).map_err(refuse)?;
-        listener.set_nonblocking(true).map_err(refuse)?;
-        let addr = listener.local_addr().map_err(refuse)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()
             .map_err(StartError::Thread)?;
+        let listener = {
+            let _inside = runtime.enter();
+            listen(addr).map_err(refuse)?
+        };
+        let addr = listener.local_addr().map_err(refuse)?;
         let stop = Arc::new(watch::Sender::new(false));
         let exporter = Exporter::new(shared);
         let serve = serve(listener, routes::router(exporter.clone()), stop.clone());
@@ -104,16 +109,16 @@ fn advice(error: &std::io::Error) -> &'static str {
     }
 }
 
+fn listen(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // The port of a worker that just ended is free at once.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
 /// Until it is told to end. Leaving drops the runtime, and with it every connection that is left.
-async fn serve(
-    listener: std::net::TcpListener,
-    router: axum::Router,
-    stop: Arc<watch::Sender<bool>>,
-) {
-    let listener = match TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "the exporter cannot listen"),
-    };
+async fn serve(listener: TcpListener, router: axum::Router, stop: Arc<watch::Sender<bool>>) {
     let accepting = tokio::spawn(accept(listener, router, stop.subscribe()));
     // An error means that the sender is gone, and we hold one.
     let _ = stop.subscribe().wait_for(|stop| *stop).await;

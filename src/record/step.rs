@@ -121,7 +121,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// tok[i] of every token of this step: the device's end if it is known, else the host's.
+    /// tok\[i\] of every token of this step: the device's end if it is known, else the host's.
     pub const fn time(&self) -> Time {
         self.time
     }

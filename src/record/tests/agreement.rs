@@ -9,7 +9,8 @@ use super::harness::{CLOCK, Exemplar, FakeLane, MS, RingTotals, SERIES_MAX, Scop
 use super::log::HOUR;
 use super::oracle::{Begun, By, Open, Oracle, StreamLog};
 use super::verbs::{Life, Stamped, Verb, life, role, verb};
-use crate::record::cells::cell;
+use crate::catalog::labels;
+use crate::record::cells::{POOLS_MAX, PRIORITIES_MAX, cell};
 use crate::record::event::Metric;
 use crate::record::request::{Pool, Priority, State};
 use crate::record::step::{OpenStep, Settled, StepSource};
@@ -70,7 +71,7 @@ impl World {
             recorders,
             lane,
             scopes,
-            oracle: Oracle::new(SCOPE_OF.len(), &roles),
+            oracle: Oracle::new(&SCOPE_OF, &roles),
             now: START,
             drains,
             seen: vec![],
@@ -84,7 +85,7 @@ impl World {
         }
         self.abandon_all();
         self.scopes.iter_mut().for_each(Scope::drain);
-        self.check_counters()
+        self.check_cells()
     }
 
     /// Who speaks of these requests.
@@ -153,12 +154,13 @@ impl World {
                 self.oracle.emitted(by, log, self.now)
             }
             Verb::Queue(why, priority, n) => {
-                self.recorders[recorder].queue(why, Priority(priority), n)
+                self.recorders[recorder].queue(why, Priority(priority), n);
+                self.oracle.queue(speaker(recorder), why, priority, n)
             }
-            Verb::Kv { pool, referenced, cached, usable, slots } => {
-                let by = speaker(recorder);
+            Verb::Kv(pool, blocks, slots) => {
+                let [referenced, cached, usable] = blocks;
                 self.recorders[recorder].kv(Pool(pool), referenced, cached, usable, slots);
-                self.oracle.kv(by, pool, referenced, usable)
+                self.oracle.kv(speaker(recorder), pool, blocks, slots)
             }
             Verb::Begin(shape, launch) => {
                 let by = speaker(recorder);
@@ -187,8 +189,8 @@ impl World {
         let count = self.slots.len();
         let one = |i: usize| i % count;
         match verb {
-            Verb::ArriveFrom { of, shares_clock } => {
-                self.arrive_from(recorder, one(of), shares_clock)?
+            Verb::ArriveFrom(i, shares_clock) => {
+                self.arrive_from(recorder, one(i), shares_clock)?
             }
             Verb::Enqueue(i) => {
                 let (by, rec, slot, oracle) = self.of(recorder, one(i));
@@ -323,9 +325,8 @@ impl World {
                 ring;
             prop_assert_eq!(stored_events, scope.drained_events + scope.pending_events());
             prop_assert_eq!(stored_samples + dropped_samples, expected.said, "rule 15");
-            let recorders: Vec<usize> = (0..3).filter(|rec| SCOPE_OF[*rec] == i).collect();
-            let shown = [scope.level(|c| &c.levels.batch), scope.level(|c| &c.levels.last_step)];
-            prop_assert_eq!(shown, self.oracle.step_levels(&recorders), "batch and last step");
+            let batch = self.oracle.level(i, |hands| hands.batch);
+            prop_assert_eq!(scope.level(|cells| &cells.levels.batch), batch, "rule 7");
             for class in 0..SERIES_MAX {
                 counters.extend((0..cell::USED).map(|cell| scope.cell(class, cell)))
             }
@@ -338,17 +339,28 @@ impl World {
         Ok(())
     }
 
-    /// Counters are exact whatever the rings lost.
-    fn check_counters(&self) -> Checked {
-        for (scope, expected) in self.scopes.iter().zip(&self.oracle.expected) {
-            for (class, cell) in (0..SERIES_MAX).flat_map(|c| (0..cell::USED).map(move |n| (c, n)))
-            {
+    /// Counters and levels are exact whatever the rings lost.
+    fn check_cells(&self) -> Checked {
+        for (i, scope) in self.scopes.iter().enumerate() {
+            let expected = &self.oracle.expected[i];
+            for (class, cell) in pairs(SERIES_MAX.into(), cell::USED) {
+                let class = class as u16;
                 let (is, want) = (scope.cell(class, cell), expected.cell(class, cell));
                 prop_assert_eq!(is, want, "class {} cell {}", class, cell);
             }
             prop_assert_eq!(scope.invalids(), expected.invalid);
             let sources = [StepSource::Gpu, StepSource::Host, StepSource::Simulated];
             prop_assert_eq!(sources.map(|source| scope.steps(source)), expected.steps);
+            let last_step = self.oracle.level(i, |hands| hands.last_step);
+            prop_assert_eq!(scope.level(|cells| &cells.levels.last_step), last_step);
+            for (why, priority) in pairs(labels::WAIT.len(), PRIORITIES_MAX) {
+                let waits = self.oracle.level(i, |hands| hands.queue[why][priority]);
+                prop_assert_eq!(scope.level(|cells| &cells.levels.queue[why][priority]), waits);
+            }
+            for (pool, word) in pairs(POOLS_MAX, 2) {
+                let blocks = self.oracle.level(i, |hands| hands.kv[pool][word]);
+                prop_assert_eq!(scope.level(|cells| &cells.levels.kv[pool][word]), blocks);
+            }
         }
         prop_assert_eq!(self.lane.marks().len(), 0, "every ticket comes back once");
         Ok(())
@@ -368,6 +380,10 @@ impl World {
         }
         Ok(())
     }
+}
+
+fn pairs(firsts: usize, seconds: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..firsts).flat_map(move |first| (0..seconds).map(move |second| (first, second)))
 }
 
 fn kinds(exemplars: impl Iterator<Item = Exemplar>) -> BTreeSet<(u8, u16, u32)> {

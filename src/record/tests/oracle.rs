@@ -4,12 +4,12 @@ use super::expected::{Expected, place};
 use super::harness::{CLOCK, DEVICE, Exemplar, TBT_OBJECTIVE, TTFT_OBJECTIVE};
 use super::log::{Entry, HOUR, Sequence, What, is_running};
 use crate::catalog::labels;
-use crate::record::cells::cell;
+use crate::record::cells::{POOLS_MAX, PRIORITIES_MAX, cell};
 use crate::record::event::Metric;
 use crate::record::request::State;
 use crate::record::step::{Settled, Shape, StepSource};
 use crate::record::time::Origin;
-use crate::record::words::{Discard, ErrorType, Invalid, Outcome, Preempt, Role};
+use crate::record::words::{Discard, ErrorType, Invalid, Outcome, Preempt, Role, Wait};
 
 /// Most tokens one emission is recorded with.
 const ACCEPTED_MAX: u32 = 255;
@@ -21,15 +21,20 @@ pub(super) struct By {
     pub(super) scope: usize,
 }
 
-/// What is in one recorder's hands.
+/// What is in one recorder's hands, and the levels it was told.
 #[derive(Default)]
-struct Hands {
+pub(super) struct Hands {
+    scope: usize,
     /// Sequences queued or running.
     load: i64,
     /// What `load` was when the last step began, and whatever it was since.
     loads: Vec<i64>,
-    batch: u64,
-    last_step: u64,
+    pub(super) batch: u64,
+    pub(super) last_step: u64,
+    /// By reason and priority.
+    pub(super) queue: [[u64; PRIORITIES_MAX]; labels::WAIT.len()],
+    /// By pool: referenced and cached blocks, usable ones and token slots.
+    pub(super) kv: [[u64; 2]; POOLS_MAX],
 }
 
 /// A step under way.
@@ -61,14 +66,14 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    /// With so many recorders, for scopes of these roles.
-    pub(super) fn new(recorders: usize, roles: &[Role]) -> Oracle {
+    /// With one recorder for each of these scopes, which have these roles.
+    pub(super) fn new(scope_of: &[usize], roles: &[Role]) -> Oracle {
         // Before its first step a recorder had nothing to do.
-        let idle = || Hands { loads: vec![0], ..Hands::default() };
+        let idle = |scope: &usize| Hands { scope: *scope, loads: vec![0], ..Hands::default() };
         Oracle {
             sequences: vec![],
             expected: roles.iter().map(|role| Expected::new(*role)).collect(),
-            hands: std::iter::repeat_with(idle).take(recorders).collect(),
+            hands: scope_of.iter().map(idle).collect(),
         }
     }
 
@@ -85,10 +90,9 @@ impl Oracle {
         open
     }
 
-    /// Levels `batch` and `last_step` of these recorders, summed.
-    pub(super) fn step_levels(&self, recorders: &[usize]) -> [u64; 2] {
-        let hands = recorders.iter().map(|recorder| &self.hands[*recorder]);
-        hands.fold([0, 0], |[batch, last], hands| [batch + hands.batch, last + hands.last_step])
+    /// A level of a scope: the sum over its recorders.
+    pub(super) fn level(&self, scope: usize, of: impl Fn(&Hands) -> u64) -> u64 {
+        self.hands.iter().filter(|hands| hands.scope == scope).map(of).sum()
     }
 
     fn sequence(&self, number: usize) -> &Sequence {
@@ -542,13 +546,21 @@ impl Oracle {
         expected.add(class, cell::DISCARDED + Discard::Draft as usize, lost)
     }
 
-    pub(super) fn kv(&mut self, by: By, pool: u8, referenced: u32, usable: u32) {
+    pub(super) fn queue(&mut self, by: By, why: Wait, priority: u8, n: u32) {
+        self.hands[by.recorder].queue[why as usize][priority as usize] = n as u64
+    }
+
+    /// `blocks` = referenced, cached, usable.
+    pub(super) fn kv(&mut self, by: By, pool: u8, blocks: [u32; 3], slots: u32) {
+        let [referenced, cached, usable] = blocks;
+        let pair = |high: u32, low: u32| (high as u64) << 32 | low as u64;
+        let words = [pair(referenced, cached), pair(usable, slots)];
+        self.hands[by.recorder].kv[pool as usize] = words;
         let expected = self.said_by(by);
         if usable == 0 {
             return expected.invalid(Invalid::AbsurdCount);
         }
-        let both = (referenced as u64) << 32 | usable as u64;
-        expected.sample(Metric::KvUsage, pool, DEVICE, both)
+        expected.sample(Metric::KvUsage, pool, DEVICE, pair(referenced, usable))
     }
 
     pub(super) fn begin_step(&mut self, by: By, at: u64, shape: Shape) -> Begun {

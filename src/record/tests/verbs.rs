@@ -23,10 +23,8 @@ pub(super) enum Stamped {
 pub(super) enum Verb {
     /// 0 = a class of the other scope.
     Arrive(u16),
-    ArriveFrom {
-        of: usize,
-        shares_clock: bool,
-    },
+    /// The request it was before, and whether both processes share a clock.
+    ArriveFrom(usize, bool),
     /// An empty slot takes part from here on.
     Empty,
     Enqueue(usize),
@@ -45,13 +43,8 @@ pub(super) enum Verb {
     Discard(usize, Discard, u32),
     Spec(usize, u32, u32),
     Queue(Wait, u8, u32),
-    Kv {
-        pool: u8,
-        referenced: u32,
-        cached: u32,
-        usable: u32,
-        slots: u32,
-    },
+    /// Pool; blocks referenced, cached and usable; token slots.
+    Kv(u8, [u32; 3], u32),
     Begin(Shape, Option<Launch>),
     Abandon,
     /// Ends the oldest step; its batch is all requests, with these accepted counts in turn.
@@ -128,7 +121,7 @@ pub(super) fn verb() -> impl Strategy<Value = Verb> {
     let of_requests = prop_oneof![
         12 => (0..SERIES_MAX).prop_map(Verb::Arrive),
         2 => (request(), any::<bool>())
-            .prop_map(|(of, shares_clock)| Verb::ArriveFrom { of, shares_clock }),
+            .prop_map(|(of, shares_clock)| Verb::ArriveFrom(of, shares_clock)),
         1 => Just(Verb::Empty),
         8 => request().prop_map(Verb::Enqueue),
         12 => (request(), [positions(), positions()]).prop_map(|(i, n)| Verb::Schedule(i, n)),
@@ -148,11 +141,8 @@ pub(super) fn verb() -> impl Strategy<Value = Verb> {
     ];
     let of_steps = prop_oneof![
         2 => (wait(), 0u8..8, 0u32..9).prop_map(|(why, priority, n)| Verb::Queue(why, priority, n)),
-        2 => (0u8..8, 0u32..9, 0u32..9, 0u32..20, 0u32..99).prop_map(
-            |(pool, referenced, cached, usable, slots)| Verb::Kv {
-                pool, referenced, cached, usable, slots
-            }
-        ),
+        2 => (0u8..8, [0u32..9, 0u32..9, 0u32..20], 0u32..99)
+            .prop_map(|(pool, blocks, slots)| Verb::Kv(pool, blocks, slots)),
         12 => (shape(), launch).prop_map(|(shape, launch)| Verb::Begin(shape, launch)),
         1 => Just(Verb::Abandon),
         20 => (stamped(), prop::collection::vec(accepted(), 1..6))
