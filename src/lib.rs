@@ -29,7 +29,6 @@ pub mod health;
 mod record;
 mod scope;
 mod shared;
-mod sync;
 
 pub use aggregate::{Class, RecorderOptions};
 pub use clock::{Clock, ManualClock};

@@ -8,7 +8,7 @@ mod common;
 use common::http::{connect, get, parse};
 use common::process::{alone, our_threads, resident_mib, voluntary_switches, wait_for_threads};
 use common::traffic::{Worker, live_config};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -132,17 +132,21 @@ impl Attack<'_> {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Sends until the socket takes no more.
-    fn send(&self, mut stream: &TcpStream, bytes: &[u8]) -> bool {
-        let sent = stream.write(bytes);
-        self.sent.fetch_add(*sent.as_ref().unwrap_or(&0) as u64, Ordering::Relaxed);
-        sent.is_ok_and(|n| n == bytes.len())
+    /// Sends what the socket takes; `None` if the exporter has hung up.
+    fn send(&self, mut stream: &TcpStream, bytes: &[u8]) -> Option<usize> {
+        let sent = match stream.write(bytes) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => return None,
+        };
+        self.sent.fetch_add(sent as u64, Ordering::Relaxed);
+        Some(sent)
     }
 
     fn connected(&self, first: &[u8]) -> Option<TcpStream> {
         let stream = TcpStream::connect(self.addr).ok()?;
-        self.send(&stream, first);
         stream.set_nonblocking(true).ok()?;
+        self.send(&stream, first)?;
         Some(stream)
     }
 
@@ -152,7 +156,7 @@ impl Attack<'_> {
         let mut held: Vec<_> = (0..HELD).filter_map(|_| self.connected(half)).collect();
         while self.goes_on() {
             std::thread::sleep(Duration::from_millis(1_000));
-            held.retain(|stream| self.send(stream, b"x"));
+            held.retain(|stream| self.send(stream, b"x").is_some());
             held.extend((held.len()..HELD).filter_map(|_| self.connected(half)))
         }
     }
@@ -163,7 +167,7 @@ impl Attack<'_> {
         let mut held: Vec<_> = (0..SILENT_READERS).filter_map(|_| self.connected(&ask)).collect();
         while self.goes_on() {
             std::thread::sleep(Duration::from_millis(500));
-            held.retain(|stream| self.send(stream, b"x") || stream.take_error().is_ok());
+            held.retain(|stream| self.send(stream, b"x").is_some());
             held.extend((held.len()..SILENT_READERS).filter_map(|_| self.connected(&ask)))
         }
     }
@@ -190,13 +194,10 @@ impl Attack<'_> {
             {
                 let Ok(stream) = TcpStream::connect(self.addr) else { continue };
                 let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
-                let mut left = 10 * MIB;
-                while self.send(&stream, if left == 10 * MIB { first } else { self.filler }) {
-                    left = left.saturating_sub(self.filler.len());
-                    if left == 0 {
-                        break;
-                    }
-                }
+                let rest = std::iter::repeat_n(self.filler, 10);
+                let all = std::iter::once(first).chain(rest);
+                // Until all is sent, nobody takes any more, or the exporter hangs up.
+                let _ = all.take_while(|part| self.send(&stream, part) == Some(part.len())).count();
             }
             // Asked and gone before the answer.
             drop(self.connected(GET));

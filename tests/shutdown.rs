@@ -35,6 +35,20 @@ fn a_busy_port_is_an_error_that_names_the_setting() {
     }
 }
 
+/// Many engines start from async code, where some things must not be dropped.
+#[test]
+fn it_starts_refuses_and_ends_inside_an_async_engine_too() {
+    let _alone = alone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let worker = Worker::start(live_config());
+        let busy = listening_at(&worker.addr().to_string());
+        assert!(matches!(Stepscope::start(busy), Err(StartError::Listen { .. })));
+        assert!(worker.text().starts_with("# HELP"));
+        worker.scope.shutdown(Duration::ZERO)
+    })
+}
+
 #[test]
 fn an_address_of_another_machine_is_an_error_that_names_usable_ones() {
     let _alone = alone();

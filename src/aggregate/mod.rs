@@ -27,5 +27,5 @@ pub use names::Class;
 pub(crate) use pulse::Pulse;
 pub(crate) use thread::AggregateThread;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;

@@ -5,9 +5,8 @@ use crate::catalog::labels;
 use crate::record::cells::{Cells, PRIORITIES_MAX, cell};
 use crate::record::request;
 use crate::record::words::Outcome;
-use crate::sync::AtomicU64;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) type ClassCells = [u64; cell::COUNT];
 

@@ -27,6 +27,7 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -55,13 +56,9 @@ impl Server {
             let advice = advice(&cause);
             StartError::Listen { addr, cause, advice }
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
-            .build()
-            .map_err(StartError::Thread)?;
+        let runtime = OwnRuntime::new().map_err(StartError::Thread)?;
         let listener = {
-            let _inside = runtime.enter();
+            let _inside = runtime.0.as_ref().map(Runtime::enter);
             listen(addr).map_err(refuse)?
         };
         let addr = listener.local_addr().map_err(refuse)?;
@@ -106,6 +103,31 @@ fn advice(error: &std::io::Error) -> &'static str {
             "ports below 1024 need a privilege: use a higher one, such as 9464"
         }
         _ => "set Config::listen or STEPSCOPE_LISTEN to an address that can be listened on",
+    }
+}
+
+/// A runtime that may be dropped where an engine calls `start` from async code and it fails:
+/// dropping a plain one panics there.
+struct OwnRuntime(Option<Runtime>);
+
+impl OwnRuntime {
+    fn new() -> std::io::Result<OwnRuntime> {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_io().enable_time().build().map(|runtime| OwnRuntime(Some(runtime)))
+    }
+
+    fn block_on(&self, future: impl Future<Output = ()>) {
+        if let Some(runtime) = &self.0 {
+            runtime.block_on(future)
+        }
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background()
+        }
     }
 }
 

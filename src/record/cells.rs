@@ -11,9 +11,8 @@
 
 use super::words::{Invalid, Outcome};
 use crate::catalog::labels;
-use crate::sync::AtomicU64;
 use crossbeam_utils::CachePadded;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Cells of one request class. Ranges of several cells are indexed by the word they count.
 pub(crate) mod cell {
@@ -47,7 +46,6 @@ pub(crate) const PRIORITIES_MAX: usize = 8;
 /// The counters of one request class, alone on their cache lines.
 #[repr(align(64))]
 pub(crate) struct Row(pub(crate) [AtomicU64; cell::COUNT]);
-#[cfg(not(loom))]
 const _: () = assert!(size_of::<Row>() == 384);
 
 /// Everything a recorder publishes besides samples.
@@ -139,62 +137,5 @@ impl Cells {
 
     pub(crate) fn invalid_count(&self, reason: usize) -> u64 {
         self.invalid.get(reason).map_or(0, |c| c.load(Ordering::Relaxed))
-    }
-}
-
-/// Every interleaving that the memory model allows, by loom:
-/// `RUSTFLAGS="--cfg loom" cargo test -p stepscope --release --no-default-features --lib proofs`
-#[cfg(all(test, loom))]
-mod proofs {
-    use super::*;
-    use loom::sync::Arc;
-    use loom::sync::atomic::{AtomicBool, Ordering};
-    use loom::thread;
-
-    /// Contract 2 and 3, for a request that is accepted on one thread and ends on another.
-    #[test]
-    fn accepted_never_reads_below_ended_wherever_the_request_moves() {
-        loom::model(|| {
-            let (api, engine) = (Arc::new(Cells::new(1)), Arc::new(Cells::new(1)));
-            let handed_over = Arc::new(AtomicBool::new(false));
-            let accepts = {
-                let (api, handed_over) = (api.clone(), handed_over.clone());
-                thread::spawn(move || {
-                    api.add(0, cell::ACCEPTED, 1);
-                    // However a request travels, its hand-over is a release and an acquire.
-                    handed_over.store(true, Ordering::Release)
-                })
-            };
-            let ends = {
-                let engine = engine.clone();
-                thread::spawn(move || {
-                    if handed_over.load(Ordering::Acquire) {
-                        engine.end(0, Outcome::Stop)
-                    }
-                })
-            };
-            let both = [&api, &engine];
-            let ended: u64 = both.iter().map(|cells| cells.get(0, cell::ENDED)).sum();
-            let accepted: u64 = both.iter().map(|cells| cells.get(0, cell::ACCEPTED)).sum();
-            assert!(accepted >= ended, "{accepted} accepted, {ended} ended");
-            accepts.join().unwrap();
-            ends.join().unwrap()
-        })
-    }
-
-    /// Contract 1: a load and a store are enough while only one thread stores.
-    #[test]
-    fn no_increment_of_a_single_writer_is_lost_to_a_reader() {
-        loom::model(|| {
-            let cells = Arc::new(Cells::new(1));
-            let writer = {
-                let cells = cells.clone();
-                thread::spawn(move || (0..3).for_each(|_| cells.add(0, cell::GENERATED, 2)))
-            };
-            let (first, second) = (cells.get(0, cell::GENERATED), cells.get(0, cell::GENERATED));
-            assert!(first <= second && second <= 6 && second % 2 == 0);
-            writer.join().unwrap();
-            assert_eq!(cells.get(0, cell::GENERATED), 6)
-        })
     }
 }

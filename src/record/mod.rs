@@ -18,7 +18,7 @@ mod step;
 pub(crate) mod time;
 pub(crate) mod words;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 pub(crate) use self::core::{SAMPLE_NS_MAX, Settings};
