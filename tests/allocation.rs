@@ -59,7 +59,7 @@ impl StepClock for Device {
 
     fn settle(&mut self, ticket: Ticket) -> Settled {
         self.steps += 1;
-        if self.steps % 2 == 0 {
+        if self.steps.is_multiple_of(2) {
             return Settled::Lost;
         }
         let end = Time::from_nanos(ticket.0[0] + 1_000);

@@ -48,7 +48,7 @@ MUTANTS = [
     ("slow gaps are not kept", "record/batch.rs",
      "            req.slow = req.slow.saturating_add(1);\n", "", RECORD),
     ("a slow gap names every request", "record/batch.rs",
-     "            if is_new {\n                self.exemplar", "            if true {\n                self.exemplar", RECORD),
+     "if is_new {\n                self.exemplar", "if true {\n                self.exemplar", RECORD),
     ("a child's first token is the request's", "record/batch.rs",
      "if !req.has(flag::CHILD | flag::TTFT) {", "if !req.has(flag::TTFT) {", RECORD),
     ("a late first token forgets joined gaps", "record/batch.rs",
@@ -65,7 +65,8 @@ MUTANTS = [
     ("recomputed positions are recomputed forever", "record/lifecycle.rs",
      "        req.redo -= again;\n", "", RECORD),
     ("a child forked late recomputes one position too many", "record/lifecycle.rs",
-     "let is_ahead = (req.last() != 0) as u32;", "let is_ahead = (req.tokens() > 0) as u32;", RECORD),
+     "let is_ahead = (req.last() != 0) as u32;",
+     "let is_ahead = (req.tokens() > 0) as u32;", RECORD),
     ("what its parent generated is not in a late child's cache", "record/lifecycle.rs",
      "            child.prompt = child.prompt.saturating_add(lead.tokens())\n", "", RECORD),
     ("a mean gap of zero is a sample", "record/lifecycle.rs",
@@ -98,7 +99,8 @@ MUTANTS = [
     ("low water never rises again", "record/core.rs",
      "        self.low_water = self.load;\n        work", "        work", RECORD),
     ("an adopted sequence is no work", "record/core.rs",
-     "        if req.state() != State::Arrived {\n            self.add_load(1)\n        }\n", "", RECORD),
+     "        if req.state() != State::Arrived {\n            self.add_load(1)\n        }\n", "",
+     RECORD),
     ("a request that ended is still looked at", "record/core.rs",
      "        if !self.is_live(req) {\n            return None;\n        }\n", "", RECORD),
     ("tokens take the host's time though there is a stamp", "record/recorder.rs",
@@ -145,7 +147,7 @@ def verdict(tree, target, tests):
         return None
     # libtest lists the names once more, indented, under "failures:".
     failed = re.findall(r"^    (?:\w+::)*(\w+)$", output, re.MULTILINE)
-    return f"{failed[0]}{f' and {len(failed) - 1} more' if len(failed) > 1 else ''}" if failed else output[-200:]
+    return f"{len(failed)}: {failed[0]}" if failed else output[-200:]
 
 
 def main(words):
@@ -171,7 +173,7 @@ def main(words):
             if noticed in (None, "DOES NOT BUILD"):
                 escaped.append(broken)
             seconds = time.monotonic() - begin
-            print(f"{noticed or 'SURVIVED':60.60} {seconds:4.0f} s  {broken}", flush=True)
+            print(f"{broken:60} {seconds:4.0f} s  {noticed or 'SURVIVED'}", flush=True)
     print(f"{len(chosen) - len(escaped)} of {len(chosen)} caught")
     return 1 if escaped else 0
 

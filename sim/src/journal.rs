@@ -108,11 +108,13 @@ impl Journal {
 
     pub(crate) fn scheduled(&mut self, id: u64, cached: u32, at: u64) {
         let request = self.request(id);
-        let is_first = request.sched.is_empty();
         request.sched.push(at);
-        if is_first {
-            request.prompt_cached = cached.into();
-            self.prompt_tokens += u64::from(cached)
+        let obtained = request.prompt_computed + request.prompt_cached;
+        // Admitted again before its first token, it may find more cached than it ever had.
+        if request.tok.is_empty() {
+            let fresh = u64::from(cached).saturating_sub(obtained);
+            request.prompt_cached += fresh;
+            self.prompt_tokens += fresh
         }
         self.running += 1
     }

@@ -84,11 +84,26 @@ impl Core {
                 // its parent that a child was forked behind.
                 let is_ahead = (req.last() != 0) as u32;
                 let computed = req.prompt.saturating_add(req.tokens()).saturating_sub(is_ahead);
-                req.redo = computed.saturating_sub(cached.saturating_add(transferred));
+                let held = cached.saturating_add(transferred);
+                req.redo = computed.saturating_sub(held);
+                if is_ahead == 0 {
+                    self.obtain(req, held.saturating_sub(computed), cached)
+                }
                 req.set_state(State::Resumed);
                 self.flow(-1, 1)
             }
             _ => self.invalid(Invalid::Order),
+        }
+    }
+
+    /// Prompt positions that an eviction before the first token gave back and more: another request
+    /// has cached them meanwhile. They are prompt positions for the first time.
+    fn obtain(&mut self, req: &mut Request, fresh: u32, cached: u32) {
+        req.prompt = req.prompt.saturating_add(fresh);
+        if !req.has(flag::CHILD) {
+            let from_cache = fresh.min(cached);
+            self.out.cells.add(req.class(), cell::PROMPT + 1, from_cache as u64);
+            self.out.cells.add(req.class(), cell::PROMPT + 2, (fresh - from_cache) as u64)
         }
     }
 

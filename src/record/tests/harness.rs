@@ -8,9 +8,8 @@ use crate::record::request::{self, Series};
 use crate::record::step::{Launch, Settled, Shape, Step, StepClock, StepSource, Ticket};
 use crate::record::words::{Invalid, Outcome, Role};
 use crate::record::{Recorder, Request, Settings, Time};
-use crate::sync::AtomicU64;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) const MS: u64 = 1_000_000;

@@ -223,7 +223,10 @@ impl Sequence {
                 What::Resumed(obtained) => {
                     // The newest token's position is computed by the step after it.
                     let known = prompt.saturating_add(generated) - (generated > 0) as u32;
-                    redo = known.saturating_sub(obtained)
+                    redo = known.saturating_sub(obtained);
+                    // Before the first token the cache may hold more than was ever computed here.
+                    let fresh = if generated > 0 { 0 } else { obtained.saturating_sub(known) };
+                    positions = Positions { prompt: prompt.saturating_add(fresh), again: 0, fresh }
                 }
                 What::Computed(n) => {
                     let again = n.min(redo);

@@ -268,7 +268,12 @@ impl Oracle {
             }
             State::Evicted => {
                 let at = self.raised(by, number, at);
-                self.write(by, number, at, What::Resumed(obtained))
+                self.write(by, number, at, What::Resumed(obtained));
+                let fresh = self.sequence(number).positions().fresh;
+                if !self.sequence(number).is_child() {
+                    self.add(by, number, cell::PROMPT + 1, fresh.min(cached) as u64);
+                    self.add(by, number, cell::PROMPT + 2, fresh.saturating_sub(cached) as u64)
+                }
             }
             _ => self.invalid(by, Invalid::Order),
         }

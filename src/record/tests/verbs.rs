@@ -1,6 +1,6 @@
 //! Arbitrary verbs, in a mix that reaches every corner of a request's life.
 
-use super::harness::{MS, SERIES_MAX};
+use super::harness::{MS, SERIES_MAX, TBT_OBJECTIVE};
 use super::log::HOUR;
 use crate::record::step::{Launch, Shape};
 use crate::record::words::{Discard, ErrorType, Outcome, Preempt, Role, Wait};
@@ -62,9 +62,9 @@ fn positions() -> impl Strategy<Value = u32> {
     prop_oneof![20 => 0u32..40, 1 => Just(u32::MAX)]
 }
 
-/// Up to a few slow gaps; sometimes longer than any sample may be.
+/// Gaps within the objective, slow ones, none, and now and then longer than any sample may be.
 fn span() -> impl Strategy<Value = u64> {
-    prop_oneof![8 => 0..200 * MS, 1 => Just(0), 1 => 0..2 * HOUR]
+    prop_oneof![8 => 0..TBT_OBJECTIVE, 4 => 0..3 * TBT_OBJECTIVE, 1 => Just(0), 1 => 0..2 * HOUR]
 }
 
 fn error_type() -> impl Strategy<Value = ErrorType> {
