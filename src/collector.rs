@@ -58,7 +58,7 @@ fn encode_series(row: &Row, series: &Sampled, metric: &mut MetricEncoder<'_>) ->
             let scale = row.unit.scale() as f64;
             let bounds = row.grid().iter().map(|bound| bound.value as f64 / scale);
             let buckets: Vec<(f64, u64)> =
-                bounds.chain([f64::MAX]).zip(histogram.counts.iter().copied()).collect();
+                bounds.chain([f64::INFINITY]).zip(histogram.counts.iter().copied()).collect();
             let sum = sum(histogram, scale);
             metric.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)
         }

@@ -5,10 +5,11 @@
 mod common;
 
 use common::http::{get, request};
-use common::samples::{Family, Sample, has, numbers, parsed, value};
+use common::samples::{Family, Sample, has, numbers, parsed, parsed_all, value};
 use common::traffic::{START_MS, Worker, at, live_config, manual_config};
 use common::{python_parser, run_on, tool};
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 use stepscope::{Config, catalog};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,10 +27,14 @@ fn everything(config: Config) -> Worker {
     worker
 }
 
-fn everything_parsed(kind: &str) -> Vec<Family> {
-    let worker = everything(manual_config());
-    let answer = if kind == "text" { worker.get("/metrics") } else { worker.openmetrics() };
-    parsed(kind, &answer.body)
+/// Both text formats of it, as the official parsers read them: scraped and parsed once for all tests.
+fn everything_parsed() -> &'static [(&'static str, Vec<Family>); 2] {
+    static PARSED: OnceLock<[(&str, Vec<Family>); 2]> = OnceLock::new();
+    PARSED.get_or_init(|| {
+        let worker = everything(manual_config());
+        let text = parsed("text", &worker.get("/metrics").body);
+        [("text", text), ("openmetrics", parsed("openmetrics", &worker.openmetrics().body))]
+    })
 }
 
 fn samples(families: &[Family]) -> impl Iterator<Item = &Sample> {
@@ -57,25 +62,28 @@ fn the_official_parsers_accept_both_text_formats_with_every_switch() {
     if !python_parser() {
         return;
     }
-    for (created_series, vllm_aliases) in
-        [(false, false), (true, false), (false, true), (true, true)]
+    let switches = [(false, false), (true, false), (false, true), (true, true)];
+    let workers = switches.map(|(created_series, vllm_aliases)| {
+        everything(Config { created_series, vllm_aliases, ..manual_config() })
+    });
+    let text = parsed_all("text", &workers.each_ref().map(Worker::text));
+    let open = parsed_all("openmetrics", &workers.each_ref().map(|w| w.openmetrics().text()));
+    for ((created_series, vllm_aliases), (text, open)) in
+        switches.iter().zip(text.iter().zip(&open))
     {
-        let worker = everything(Config { created_series, vllm_aliases, ..manual_config() });
-        let text = parsed("text", &worker.get("/metrics").body);
-        let open = parsed("openmetrics", &worker.openmetrics().body);
-        for families in [&text, &open] {
+        for families in [text, open] {
             let vllm = samples(families).any(|s| s.name.starts_with("vllm:"));
-            assert_eq!(vllm, vllm_aliases);
+            assert_eq!(vllm, *vllm_aliases);
             numbers(families);
         }
-        let created: Vec<f64> = samples(&open)
+        let created: Vec<f64> = samples(open)
             .filter(|sample| sample.name.ends_with("_created"))
             .map(|sample| sample.value)
             .collect();
-        assert_eq!(!created.is_empty(), created_series);
+        assert_eq!(!created.is_empty(), *created_series);
         assert!(created.iter().all(|time| (now() - time).abs() < 600.0), "{created:?}");
-        assert!(!samples(&text).any(|sample| sample.name.ends_with("_created")));
-        assert!(samples(&open).any(|sample| sample.exemplar.is_some()), "no slow sample shows");
+        assert!(!samples(text).any(|sample| sample.name.ends_with("_created")));
+        assert!(samples(open).any(|sample| sample.exemplar.is_some()), "no slow sample shows");
     }
 }
 
@@ -84,7 +92,7 @@ fn slow_samples_carry_the_number_of_their_request() {
     if !python_parser() {
         return;
     }
-    let families = everything_parsed("openmetrics");
+    let [_, (_, families)] = everything_parsed();
     let of = |name: &'static str| {
         samples(&families)
             .filter(move |s| s.name == name)
@@ -109,16 +117,14 @@ fn both_formats_hold_the_same_numbers() {
     if !python_parser() {
         return;
     }
-    let worker = everything(manual_config());
-    let text = parsed("text", &worker.get("/metrics").body);
-    let open = parsed("openmetrics", &worker.openmetrics().body);
+    let [(_, text), (_, open)] = everything_parsed();
     // The scrape in between added one sample to the time that scrapes take.
     let numbers = |families| {
         let mut all = numbers(families);
         all.retain(|(name, _), _| !name.starts_with("llm_scrape_seconds"));
         all
     };
-    let (text, open) = (numbers(&text), numbers(&open));
+    let (text, open) = (numbers(text), numbers(open));
     assert!(text.len() > 1_000);
     for (series, value) in &text {
         assert_eq!(open.get(series), Some(value), "{series:?}")
@@ -131,8 +137,7 @@ fn buckets_ascend_to_the_count_and_their_bounds_are_floats() {
     if !python_parser() {
         return;
     }
-    for kind in ["text", "openmetrics"] {
-        let families = everything_parsed(kind);
+    for (_, families) in everything_parsed() {
         let mut bounds = BTreeSet::new();
         for family in families.iter().filter(|family| family.kind == "histogram") {
             let (mut last, mut bound) = (0.0, f64::NEG_INFINITY);
@@ -159,10 +164,14 @@ fn every_series_says_its_model_and_its_worker() {
     if !python_parser() {
         return;
     }
-    for kind in ["text", "openmetrics"] {
-        for sample in samples(&everything_parsed(kind)) {
+    for (kind, families) in everything_parsed() {
+        for sample in samples(families) {
             let identity = [sample.labels.get("model"), sample.labels.get("worker_id")];
-            assert_eq!(identity.map(|l| l.map(|v| &**v)), [Some("test"), Some("w0")], "{sample:?}")
+            assert_eq!(
+                identity.map(|l| l.map(|v| &**v)),
+                [Some("test"), Some("w0")],
+                "{kind} {sample:?}"
+            )
         }
     }
 }
@@ -172,7 +181,7 @@ fn every_family_has_the_type_that_the_catalog_says() {
     if !python_parser() {
         return;
     }
-    let families = everything_parsed("openmetrics");
+    let [_, (_, families)] = everything_parsed();
     for row in &catalog::ROWS {
         let name = row.name.trim_end_matches("_total").trim_end_matches("_info");
         let Some(family) = families.iter().find(|family| family.name == name) else { continue };
@@ -210,6 +219,10 @@ fn counters_are_there_at_zero_before_the_first_request() {
             assert_eq!(value(&text, "llm_slo_events_total", &labels), Some(0.0))
         }
     }
+    for metric in ["llm_requests_total", "llm_queue_depth", "llm_kv_blocks"] {
+        let metric = format!("metric=\"{metric}\"");
+        assert_eq!(value(&text, "llm_label_overflow_total", &[&metric]), Some(0.0), "{metric}")
+    }
     let ttft = ["endpoint=\"chat\"", "priority=\"default\"", "le=\"5.0\""];
     assert_eq!(value(&text, "llm_ttft_seconds_bucket", &ttft), Some(0.0));
     let ttft = ["endpoint=\"completions\"", "priority=\"batch\"", "le=\"+Inf\""];
@@ -230,7 +243,6 @@ fn what_nothing_feeds_is_absent_and_what_was_fed_is_there() {
         "llm_kv_slot_usage_ratio",
         "llm_last_step_age_seconds",
         "llm_draft_tokens_total",
-        "llm_label_overflow_total",
     ] {
         assert!(!has(&fresh, family), "{family} shows before anything feeds it")
     }

@@ -10,7 +10,7 @@ use common::{Running, TempDir, tool, wait_for};
 use serde_json::Value;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use stepscope::Config;
@@ -37,23 +37,17 @@ impl Prometheus {
              \x20 static_configs: [{{targets: ['{}']}}]\n",
             worker.addr()
         );
-        let (file, log) = (dir.path().join("prometheus.yml"), dir.path().join("log"));
-        std::fs::write(&file, config).unwrap();
-        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let program = Command::new("prometheus")
-            .arg(format!("--config.file={}", file.display()))
-            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
-            .arg(format!("--web.listen-address={addr}"))
-            .arg(format!("--enable-feature={features}"))
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let prometheus = Prometheus { addr, log, _program: Running(program), _dir: dir };
+        let log = dir.path().join("log");
+        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+        let (mut addr, mut program) = start(&dir, &log, features);
         wait_for("Prometheus is ready", PATIENCE, || {
+            if program.0.try_wait().unwrap().is_some() {
+                // Somebody took the port in between.
+                (addr, program) = start(&dir, &log, features)
+            }
             get_http10(addr, "/-/ready").filter(|answer| answer.status == 200)
         });
-        prometheus
+        Prometheus { addr, log, _program: program, _dir: dir }
     }
 
     /// `data` of an API answer.
@@ -99,6 +93,21 @@ impl Prometheus {
         let bad = |line: &&str| line.contains("level=warn") || line.contains("level=error");
         log.lines().filter(bad).map(String::from).collect()
     }
+}
+
+/// A server of its own in this folder, at a port that was free a moment ago.
+fn start(dir: &TempDir, log: &Path, features: &str) -> (SocketAddr, Running) {
+    let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let program = Command::new("prometheus")
+        .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+        .arg(format!("--web.listen-address={addr}"))
+        .arg(format!("--enable-feature={features}"))
+        .stdout(Stdio::null())
+        .stderr(File::create(log).unwrap())
+        .spawn()
+        .unwrap();
+    (addr, Running(program))
 }
 
 /// Twenty requests of 40 ms to the first token, and one that waits 5.5 s for it.
@@ -166,7 +175,20 @@ fn native_histograms_arrive_and_the_classic_buckets_vanish_on_2_42() {
     let median = "histogram_quantile(0.5, sum(rate(llm_ttft_seconds[10s])))";
     // One bucket is at most 9 % wide.
     prometheus.wait_for(&mut worker, median, |s| (0.036..0.044).contains(&s));
-    // Protobuf carries any name unharmed.
+    // Protobuf carries numbers and names as the text does, whatever the names are.
+    let text = worker.text();
+    for (name, query) in [
+        ("llm_generated_tokens_total", "llm_generated_tokens_total"),
+        ("llm_queue_seconds_sum", "sum(histogram_sum(llm_queue_seconds))"),
+        ("llm_kv_cache_utilization", "llm_kv_cache_utilization"),
+    ] {
+        let values = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        let wanted: f64 =
+            values.map(|v| v.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+        wait_for(query, PATIENCE, || {
+            prometheus.value(query).filter(|value| (value / wanted - 1.0).abs() < 1e-9)
+        });
+    }
     let (labels, _) = prometheus.query("llm_worker_info").unwrap();
     assert_eq!(labels["model"], hostile);
     assert_eq!(prometheus.target()["lastError"], "");

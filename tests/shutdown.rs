@@ -201,7 +201,7 @@ fn twenty_lives_leave_no_thread_and_no_file_behind() {
         half.write_all(b"GET /metrics HTTP/1.1\r\nHo").unwrap();
         worker.text();
         wait_for_threads(&["stepscope-agg", "stepscope-http"]);
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             drop(worker)
         } else {
             worker.scope.shutdown(Duration::ZERO)

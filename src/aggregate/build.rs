@@ -52,10 +52,6 @@ impl Aggregator {
     }
 
     fn labels_of(&mut self, row: &'static Row, child: usize) -> Arc<Labels> {
-        if row.by == By::Metric {
-            // Its places move when a family joins the table, and it is tiny: not cached.
-            return Arc::new(self.names.labels(row, child));
-        }
         let names = &self.names;
         let labels = self.labels.entry((row.id as u16, child));
         labels.or_insert_with(|| Arc::new(names.labels(row, child))).clone()

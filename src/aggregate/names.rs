@@ -15,6 +15,11 @@ use std::sync::Arc;
 /// Most devices one worker reports for.
 const DEVICES_MAX: usize = 64;
 
+/// The families whose label values may be folded or cut. Counted from 0: a rate cannot see a jump
+/// from absent to 1.
+const OVERFLOWS: [Id; 6] =
+    [Id::WorkerInfo, Id::Requests, Id::Ttft, Id::QueueDepth, Id::KvBlocks, Id::StepGpu];
+
 /// What a class of requests is called: at most `series_max` distinct ones per scope.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Class {
@@ -71,7 +76,7 @@ impl Names {
             devices: vec![],
             gpus: vec![],
             pools: vec![labels::DEFAULT_POOL.into()],
-            overflow: BTreeMap::new(),
+            overflow: OVERFLOWS.map(|id| (id, 0)).into(),
         };
         names.identity[0].1 = names.clean(&config.model, Id::WorkerInfo);
         names.identity[1].1 = names.clean(&config.worker_id, Id::WorkerInfo);

@@ -54,7 +54,7 @@ fn exchange(addr: SocketAddr, request: &str) -> Option<Answer> {
     stream.write_all(request.as_bytes()).ok()?;
     let mut raw = vec![];
     stream.read_to_end(&mut raw).ok()?;
-    Some(parse(&raw))
+    (!raw.is_empty()).then(|| parse(&raw))
 }
 
 pub fn connect(addr: SocketAddr) -> TcpStream {

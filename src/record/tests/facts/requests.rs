@@ -257,6 +257,26 @@ fn recompute_is_neither_prompt_nor_cache_hit() {
 }
 
 #[test]
+fn what_others_cached_while_a_request_waited_again_is_prompt_for_the_first_time() {
+    let (scope, mut rec) = scope();
+    let mut req = rec.arrive(scope.series(1), 1, Time(10));
+    rec.enqueue(&mut req, Time(20));
+    rec.schedule(&mut req, Time(30), 0, 0);
+    rec.prefill(&mut req, 16);
+    rec.preempt(&mut req, Time(40), Preempt::Memory);
+    // 16 of these 48 it had computed itself; the other 32 it never had.
+    rec.schedule(&mut req, Time(50), 48, 0);
+    rec.prefill(&mut req, 16);
+    rec.token(&step_at(100), &mut req, 1);
+    rec.preempt(&mut req, Time(110), Preempt::Memory);
+    rec.schedule(&mut req, Time(120), 0, 0);
+    rec.prefill(&mut req, 64 + 1);
+    assert_eq!(sums(&scope, [cell::PROMPT, cell::PROMPT + 1]), [16 + 16, 32]);
+    assert_eq!(scope.sum(cell::RECOMPUTED), 64);
+    rec.finish(req, Time(130), Outcome::Stop)
+}
+
+#[test]
 fn a_child_forked_late_recomputes_all_but_its_parents_newest_position() {
     let (scope, mut rec) = scope();
     let mut lead = scheduled(&mut rec, scope.series(1), 1, 10);
