@@ -94,7 +94,7 @@ fn slow_samples_carry_the_number_of_their_request() {
     }
     let [_, (_, families)] = everything_parsed();
     let of = |name: &'static str| {
-        samples(&families)
+        samples(families)
             .filter(move |s| s.name == name)
             .filter_map(|s| s.exemplar.as_ref().map(|exemplar| (s, exemplar)))
     };

@@ -59,7 +59,8 @@ impl Fact {
     }
 }
 
-/// Prompt positions obtained, and how the newest computed ones split.
+/// Prompt positions obtained, and how the newest entry's split: computed a second time, and obtained
+/// for the first.
 #[derive(Default)]
 pub(super) struct Positions {
     pub(super) prompt: u32,
