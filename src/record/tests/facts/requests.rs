@@ -151,15 +151,22 @@ fn a_slow_gap_names_one_request_however_many_had_it() {
 }
 
 #[test]
-fn who_leaves_before_a_first_token_misses_the_objective_only_after_waiting_too_long() {
+fn the_objective_itself_is_still_in_time_with_a_first_token_and_without() {
     let (scope, mut rec) = scope();
     let series = scope.series(1);
+    for waited in [TTFT_OBJECTIVE, TTFT_OBJECTIVE + 1] {
+        let mut req = rec.arrive(series, 1, Time(10));
+        rec.token(&step_at(10 + waited), &mut req, 1);
+        rec.finish(req, Time(10 + waited), Outcome::Stop)
+    }
+    assert_eq!(sums(&scope, TTFT_JUDGED), [1, 1]);
     for waited in [TTFT_OBJECTIVE, TTFT_OBJECTIVE + 1] {
         let req = rec.arrive(series, 1, Time(10));
         rec.finish(req, Time(10 + waited), Outcome::Aborted)
     }
-    assert_eq!(sums(&scope, TTFT_JUDGED), [1, 0]);
-    assert_eq!(scope.sum(cell::NO_FIRST), 2);
+    // Who leaves in time says nothing about the objective; who leaves late missed it.
+    assert_eq!(sums(&scope, TTFT_JUDGED), [2, 1]);
+    assert_eq!(scope.sum(cell::NO_FIRST), 2)
 }
 
 #[test]
