@@ -222,8 +222,7 @@ impl Aggregator {
 
     /// Closes every row that is over.
     pub(crate) fn close_rows(&mut self, now: Time) {
-        while self.windows.next_close() <= now {
-            let at = self.windows.next_close();
+        while let Some(at) = self.windows.next_due(now) {
             let frame = Frame::take(at, &self.totals(), &self.distributions);
             self.windows.push(frame);
             self.distributions.close_row()

@@ -104,6 +104,23 @@ fn rows_of_an_hour_are_kept_and_no_more() {
 }
 
 #[test]
+fn a_leap_of_years_closes_no_more_rows_than_are_kept() {
+    let scope = scope();
+    let chat = scope.series(Class::endpoint("chat"));
+    let mut rec = scope.recorder("engine");
+    answer(&mut rec, chat, 0, MS, 2);
+    let begin = std::time::Instant::now();
+    scope.advance(at(10 * 365 * 86_400 * S));
+    // Each of the 31 million rows would cost microseconds: minutes in all.
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20));
+    assert_eq!(scope.history().rows.len(), 61);
+    answer(&mut rec, chat, 10 * 365 * 86_400 * S, MS, 2);
+    scope.advance(at((10 * 365 * 86_400 + 10) * S));
+    let ended = cell::ENDED..cell::GENERATED;
+    assert_eq!(scope.shared.aggregator().window_increase(ended, 1), 1);
+}
+
+#[test]
 fn history_shows_each_row_by_itself() {
     let scope = scope();
     let chat = scope.series(Class::endpoint("chat"));

@@ -70,9 +70,14 @@ impl Windows {
         Windows { frames: VecDeque::from([first]), next_close }
     }
 
-    /// When the open row is over.
-    pub(super) fn next_close(&self) -> Time {
-        self.next_close
+    /// When the open row is over, if that is not after `now`.
+    ///
+    /// After a leap over more rows than are kept, the oldest of them are not worth closing.
+    pub(super) fn next_due(&mut self, now: Time) -> Option<Time> {
+        let missed = now.nanos_since(self.next_close) / ROW_NS;
+        let skipped = missed.saturating_sub(FRAMES_MAX as u64);
+        self.next_close = Time::from_nanos(self.next_close.as_nanos() + skipped * ROW_NS);
+        (self.next_close <= now).then_some(self.next_close)
     }
 
     pub(super) fn push(&mut self, frame: Frame) {

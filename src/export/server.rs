@@ -91,6 +91,13 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    /// A start that fails after this point must not leave the port open.
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO)
+    }
+}
+
 fn advice(error: &std::io::Error) -> &'static str {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
