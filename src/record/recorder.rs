@@ -93,9 +93,17 @@ impl Recorder {
 
     /// What travels with the KV blocks when another process decodes on.
     pub fn origin(&self, req: &Request, at: Time) -> Origin {
-        let clock = self.core.as_ref().map_or(0, |core| core.clock);
-        let elapsed_ns = at.0.saturating_sub(req.recv);
-        Origin { recv_ns: req.recv, elapsed_ns, clock, reserved: 0 }
+        let mut clock = self.core.as_ref().map_or(0, |core| core.clock);
+        let mut recv_ns = req.recv;
+        if recv_ns == 0 {
+            // An empty slot never arrived: it hands over an arrival of this moment, on no clock.
+            (clock, recv_ns) = (0, at.0);
+            if let Some(core) = &self.core {
+                core.invalid(Invalid::NotLive)
+            }
+        }
+        let elapsed_ns = at.0.saturating_sub(recv_ns);
+        Origin { recv_ns, elapsed_ns, clock, reserved: 0 }
     }
 
     /// `enq`: the request stands in the scheduler's queue.
@@ -321,13 +329,18 @@ impl Recorder {
         let place = pool.0 as usize & (POOLS_MAX - 1);
         let levels = &core.out.cells.levels;
         let [blocks, size] = &levels.kv[place];
+        if usable == 0 || referenced > usable {
+            core.out.cells.invalid(Invalid::AbsurdCount)
+        }
+        // A share above 1 would be nonsense in every panel.
+        let referenced = referenced.min(usable);
         blocks.store((referenced as u64) << 32 | cached as u64, Ordering::Relaxed);
         size.store((usable as u64) << 32 | slots_used as u64, Ordering::Relaxed);
         let told = levels.kv_told.load(Ordering::Relaxed);
         // Release: who sees the bit sees the first values too.
         levels.kv_told.store(told | 1 << place, Ordering::Release);
         if usable == 0 {
-            return core.out.cells.invalid(Invalid::AbsurdCount);
+            return;
         }
         let value = (referenced as u64) << 32 | usable as u64;
         core.out.push(Event::new(value, 1, Event::key(Metric::KvUsage, place as u8, core.device)))

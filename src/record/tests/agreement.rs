@@ -5,7 +5,7 @@
 //! is stored or counted as lost (rule 15); and all levels are exact. At the end every sample, counter
 //! and reason is the oracle's. `STEPSCOPE_CASES` sets the number of cases (1,000).
 
-use super::harness::{CLOCK, Exemplar, FakeLane, MS, RingTotals, SERIES_MAX, Scope, step_at};
+use super::harness::{Exemplar, FakeLane, MS, RingTotals, SERIES_MAX, Scope, step_at};
 use super::log::HOUR;
 use super::oracle::{Begun, By, Open, Oracle, StreamLog};
 use super::verbs::{Life, Stamped, Verb, life, role, verb};
@@ -118,10 +118,10 @@ impl World {
         let by = speaker(recorder);
         let (rec, now) = (&mut self.recorders[by.recorder], self.now);
         let Slot { req, number } = &self.slots[slot];
-        let recv_ns = self.oracle.sequences[*number].recv();
+        let (recv_ns, clock) = self.oracle.origin(by, *number, now);
         let elapsed_ns = now.saturating_sub(recv_ns);
         let mut from = rec.origin(req, Time(now));
-        prop_assert_eq!(from, Origin { recv_ns, elapsed_ns, clock: CLOCK, reserved: 0 });
+        prop_assert_eq!(from, Origin { recv_ns, elapsed_ns, clock, reserved: 0 });
         if !shares_clock {
             from.clock += 1
         }

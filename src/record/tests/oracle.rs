@@ -107,6 +107,17 @@ impl Oracle {
         self.said_by(by).invalid(why)
     }
 
+    /// What a hand-over says: the arrival and its clock. An empty slot has neither.
+    pub(super) fn origin(&mut self, by: By, number: usize, now: u64) -> (u64, u32) {
+        match self.sequence(number).recv() {
+            0 => {
+                self.invalid(by, Invalid::NotLive);
+                (now, 0)
+            }
+            recv => (recv, CLOCK),
+        }
+    }
+
     /// The class of a live sequence of the speaker's scope.
     fn class(&self, number: usize) -> u16 {
         self.sequence(number).owner().map_or(0, |(_, class)| class)
@@ -557,15 +568,18 @@ impl Oracle {
 
     /// `blocks` = referenced, cached, usable.
     pub(super) fn kv(&mut self, by: By, pool: u8, blocks: [u32; 3], slots: u32) {
-        let [referenced, cached, usable] = blocks;
+        let [told, cached, usable] = blocks;
+        let referenced = told.min(usable);
         let pair = |high: u32, low: u32| (high as u64) << 32 | low as u64;
         let words = [pair(referenced, cached), pair(usable, slots)];
         self.hands[by.recorder].kv[pool as usize] = words;
         let expected = self.said_by(by);
-        if usable == 0 {
-            return expected.invalid(Invalid::AbsurdCount);
+        if usable == 0 || told > usable {
+            expected.invalid(Invalid::AbsurdCount)
         }
-        expected.sample(Metric::KvUsage, pool, DEVICE, pair(referenced, usable))
+        if usable > 0 {
+            expected.sample(Metric::KvUsage, pool, DEVICE, pair(referenced, usable))
+        }
     }
 
     pub(super) fn begin_step(&mut self, by: By, at: u64, shape: Shape) -> Begun {
