@@ -23,10 +23,9 @@ impl fmt::Debug for Collector {
 
 impl prometheus_client::collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in &self.0.snapshot().families {
-            encode(family, &mut encoder)?
-        }
-        Ok(())
+        self.0.scrape(|snapshot| {
+            snapshot.families.iter().try_for_each(|family| encode(family, &mut encoder))
+        })
     }
 }
 

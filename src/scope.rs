@@ -116,6 +116,11 @@ impl Stepscope {
         self.shared.snapshot()
     }
 
+    /// A snapshot for an exposition of your own; the time it takes counts in `llm_scrape_seconds`.
+    pub fn scrape<T>(&self, encode: impl FnOnce(&Snapshot) -> T) -> T {
+        self.shared.scrape(encode)
+    }
+
     /// The last ten minutes in rows of ten seconds.
     pub fn history(&self) -> History {
         let now = self.shared.clock.now();

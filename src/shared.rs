@@ -6,6 +6,7 @@ use crate::config::{Config, ConfigError};
 use crate::snapshot::Snapshot;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Why a [`Stepscope`](crate::Stepscope) did not start.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,14 @@ impl Shared {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release)
+    }
+
+    /// One scrape: what it takes to drain, build and encode is what the next one reports.
+    pub(crate) fn scrape<T>(&self, encode: impl FnOnce(&Snapshot) -> T) -> T {
+        let begin = Instant::now();
+        let encoded = encode(&self.snapshot());
+        self.aggregator().scraped(begin.elapsed());
+        encoded
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

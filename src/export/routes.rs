@@ -21,7 +21,6 @@ use flate2::write::GzEncoder;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// The page loads nothing and talks to nobody but us.
 const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:";
@@ -61,10 +60,7 @@ async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> R
     let shared = &exporter.shared;
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let format = negotiate::format(header(ACCEPT), shared.config.native_histograms);
-    let begin = Instant::now();
-    let snapshot = shared.snapshot();
-    let body = encode(&shared.config, &snapshot, format);
-    shared.aggregator().scraped(begin.elapsed());
+    let body = shared.scrape(|snapshot| encode(&shared.config, snapshot, format));
     exporter.scrapes.fetch_add(1, Ordering::Release);
     let common =
         [(CONTENT_TYPE, format.content_type()), (VARY, "accept, accept-encoding"), NO_STORE];
