@@ -111,12 +111,22 @@ fn stuck_seconds(shared: &Shared, now: Time) -> Option<f64> {
     (shared.stage() != Stage::Starting).then(|| shared.pulse.stuck_seconds(now))?
 }
 
+/// How long the GPU has not finished a step it was handed, whatever the engine's threads do.
+fn device_stuck_seconds(shared: &Shared, now: Time) -> Option<f64> {
+    (shared.stage() != Stage::Starting).then(|| shared.pulse.device_stuck_seconds(now))?
+}
+
 /// Must this process be restarted?
 pub(crate) fn live(shared: &Shared) -> Probe {
     if shared.stage() == Stage::Failed {
         return Probe::of(Some("the engine said it failed".into()));
     }
-    let stuck = stuck_seconds(shared, shared.clock.now()).filter(|age| *age > LIVE_AGE_S);
+    let now = shared.clock.now();
+    let over = |age: &f64| *age > LIVE_AGE_S;
+    if let Some(age) = device_stuck_seconds(shared, now).filter(over) {
+        return Probe::of(Some(format!("the GPU has not finished a step for {age:.0} s")));
+    }
+    let stuck = stuck_seconds(shared, now).filter(over);
     Probe::of(stuck.map(|age| format!("requests are in flight and no step ended for {age:.0} s")))
 }
 

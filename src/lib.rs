@@ -36,9 +36,9 @@ pub use clock::{Clock, ManualClock};
 pub use collector::Collector;
 pub use config::{Config, ConfigError, DEFAULT_LISTEN};
 pub use record::{
-    Discard, ErrorType, Launch, OpenStep, Origin, Outcome, Phase, Pool, Preempt, Priority,
-    Recorder, Request, Role, Series, Settled, Shape, Step, StepClock, StepSource, Stream, Ticket,
-    Time, Wait,
+    Device, Discard, ErrorType, Launch, OpenStep, Origin, Outcome, Phase, Pool, Preempt, Priority,
+    Reading, Recorder, Request, Role, Series, Settled, Shape, Step, StepClock, StepSource, Stream,
+    Tally, Ticket, Time, Wait,
 };
 pub use scope::Stepscope;
 pub use shared::StartError;

@@ -4,7 +4,7 @@ use crate::aggregate::{AggregateThread, Class, RecorderOptions};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::health::{self, Probe, Verdict};
-use crate::record::{Pool, Priority, Recorder, Series, Time};
+use crate::record::{Device, Pool, Priority, Recorder, Series, Time};
 use crate::shared::{Shared, Stage, StartError};
 use crate::snapshot::{History, Snapshot};
 use std::sync::Arc;
@@ -68,6 +68,12 @@ impl Stepscope {
     /// Interns a KV pool, one of at most eight. [`Pool::KV`] exists already.
     pub fn pool(&self, name: &str) -> Pool {
         self.shared.aggregator().pool(name)
+    }
+
+    /// The readings of one GPU of this node, to be fed from outside: by an engine that knows them
+    /// better than NVML does, or where there is no NVML.
+    pub fn device(&self, gpu_id: &str) -> Device {
+        self.shared.aggregator().device(gpu_id)
     }
 
     /// A recorder for one engine thread, reporting for the configured GPU.

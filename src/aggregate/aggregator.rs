@@ -10,7 +10,9 @@ use crate::config::Config;
 use crate::record::cells::{Cells, cell};
 use crate::record::event::Event;
 use crate::record::time::clock_id;
-use crate::record::{Pool, Priority, Recorder, Series, Settings, Time, request};
+use crate::record::{
+    Device, DeviceCells, Pool, Priority, Recorder, Series, Settings, Time, request,
+};
 use crate::snapshot::Labels;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -65,6 +67,8 @@ pub(crate) struct Aggregator {
     pub(super) dropped_before: [u64; 3],
     pub(super) names: Names,
     pub(super) feeds: Vec<Feed>,
+    /// By device, as `Names` numbers them.
+    pub(super) devices: Vec<Arc<DeviceCells>>,
     pub(super) retired: Counts,
     pub(super) distributions: Distributions,
     pub(super) windows: Windows,
@@ -90,6 +94,8 @@ impl Aggregator {
         let names = Names::new(config);
         let dropped_before = request::dropped(scope);
         let distributions = Distributions::new(&names, config.native_histograms);
+        let devices: Vec<Arc<DeviceCells>> = (0..names.devices()).map(|_| Arc::default()).collect();
+        devices.iter().for_each(|device| pulse.watch(device));
         let retired = Counts::default();
         let none = std::iter::empty::<Source<'_>>();
         let totals = Totals::read(&retired, none, &names, scope, dropped_before);
@@ -103,6 +109,7 @@ impl Aggregator {
             dropped_before,
             names,
             feeds: vec![],
+            devices,
             retired,
             distributions,
             windows,
@@ -135,12 +142,25 @@ impl Aggregator {
         pool
     }
 
-    pub(crate) fn recorder(&mut self, options: RecorderOptions) -> Recorder {
-        let device = match &options.gpu_id {
-            Some(gpu_id) => self.names.device(gpu_id, &self.config.node.clone()),
-            None => 0,
-        };
+    /// The cells of one GPU of this node, made when it is new.
+    pub(crate) fn device(&mut self, gpu_id: &str) -> Device {
+        let place = self.place(gpu_id);
+        Device(self.devices[usize::from(place)].clone())
+    }
+
+    fn place(&mut self, gpu_id: &str) -> u16 {
+        let place = self.names.device(gpu_id, &self.config.node.clone());
+        while self.devices.len() < self.names.devices() {
+            let cells = Arc::default();
+            self.pulse.watch(&cells);
+            self.devices.push(cells)
+        }
         self.distributions.grow(&self.names);
+        place
+    }
+
+    pub(crate) fn recorder(&mut self, options: RecorderOptions) -> Recorder {
+        let device = options.gpu_id.as_ref().map_or(0, |gpu_id| self.place(gpu_id));
         let events = options.ring_events.unwrap_or(self.config.ring_events).max(1);
         let (producer, consumer) = rtrb::RingBuffer::new(events);
         let cells = Arc::new(Cells::new(self.config.series_max));

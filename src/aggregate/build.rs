@@ -4,6 +4,7 @@
 //! `Names::labels` reads it back.
 
 use super::aggregator::Aggregator;
+use super::device;
 use super::totals::{Counts, Totals};
 use super::window::Frame;
 use crate::catalog::{self, By, Id, Kind, Presence, Row, labels};
@@ -117,8 +118,9 @@ impl Aggregator {
             Id::ProcessStart => {
                 vec![self.process_started.map(|start| Value::Float(start.as_secs_f64()))]
             }
-            // Fed by parts that are not in this build: absent, never 0.
-            _ => return None,
+            // Draft tokens of an engine that does not speculate: absent, never 0.
+            Id::DraftTokens | Id::DraftAcceptedTokens => return None,
+            _ => return device::values(row.id, &self.devices, &self.names),
         })
     }
 
@@ -191,7 +193,10 @@ impl Aggregator {
             .map(|(device, last)| {
                 let used = self.feeds.iter().any(|feed| usize::from(feed.device) == device);
                 // Before the first step the age counts from when the engine said it was ready.
-                last.map(Time::from_nanos).or(ready.filter(|_| used)).map(age)
+                let told = last.map(Time::from_nanos);
+                // The stamps know of steps whose outputs the engine has not looked at yet.
+                let stamped = self.devices.get(device).and_then(|d| d.stamps.last_end());
+                told.max(stamped).or(ready.filter(|_| used)).map(age)
             })
             .collect()
     }

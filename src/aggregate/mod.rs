@@ -13,6 +13,7 @@
 
 mod aggregator;
 mod build;
+mod device;
 mod distributions;
 mod histogram;
 mod names;

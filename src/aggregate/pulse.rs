@@ -3,13 +3,14 @@
 //! A frozen or busy aggregator must not freeze a liveness probe, so these values lie beside it.
 
 use crate::record::cells::Cells;
-use crate::record::{Time, request};
+use crate::record::{DeviceCells, Time, request};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 #[derive(Default)]
 pub(crate) struct Pulse {
     cells: RwLock<Vec<Arc<Cells>>>,
+    devices: RwLock<Vec<Arc<DeviceCells>>>,
     last_drain: AtomicU64,
     /// When the engine said it was ready; 0 = not yet.
     ready_at: AtomicU64,
@@ -38,6 +39,20 @@ impl Pulse {
         let mut all = self.cells.write().unwrap_or_else(PoisonError::into_inner);
         self.retired_flow.fetch_add(flow(cells), Ordering::Relaxed);
         all.retain(|there| !Arc::ptr_eq(there, cells))
+    }
+
+    pub(super) fn watch(&self, device: &Arc<DeviceCells>) {
+        self.devices.write().unwrap_or_else(PoisonError::into_inner).push(device.clone())
+    }
+
+    /// How long the slowest device has not finished a step it was handed; `None` = none waits.
+    ///
+    /// Read from what the stamps left in memory, so it tells also while the engine's thread hangs
+    /// in a call that waits for the device.
+    pub(crate) fn device_stuck_seconds(&self, now: Time) -> Option<f64> {
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let since = devices.iter().filter_map(|device| device.stamps.stuck_since()).min()?;
+        Some(now.seconds_since(since))
     }
 
     /// The aggregate thread (or the owner of a manual clock) drained.

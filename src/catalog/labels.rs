@@ -47,7 +47,7 @@ pub const INVALID: &[&str] = &[
     "dropped",
     "thread",
 ];
-/// Why a stamp told nothing.
+/// Why a step's stamps told nothing; `late` = they were not there yet when the step was settled.
 pub const STAMP_LOST: &[&str] = &[
     "unavailable",
     "capturing",
@@ -60,11 +60,16 @@ pub const STAMP_LOST: &[&str] = &[
     "forked",
     "detached",
     "wrong_owner",
+    "late",
 ];
 /// Why a GPU ran below its clocks.
 pub const THROTTLE: &[&str] = &["thermal", "power_brake", "power_cap"];
 /// What an XID error means for the worker.
 pub const XID_CLASS: &[&str] = &["fatal", "app", "notice"];
+/// Clock domains of a GPU.
+pub const GPU_CLOCK: &[&str] = &["sm", "memory"];
+/// What became of a record that CUPTI delivered.
+pub const CUPTI_RECORD: &[&str] = &["attributed", "unattributed", "invalid", "dropped"];
 
 /// The value a label takes when its table is full.
 pub const OTHER: &str = "other";

@@ -55,6 +55,10 @@ pub enum Unit {
     Celsius,
     /// Watts.
     Watts,
+    /// Joules.
+    Joules,
+    /// Hertz.
+    Hertz,
     /// Tokens per second; kept because dashboards ask for it.
     TokensPerSecond,
     /// A number of things named by the family.
@@ -242,6 +246,12 @@ pub enum Id {
     StepSequences = 66,
     DraftTokens = 67,
     DraftAcceptedTokens = 68,
+    GpuPowerLimit = 69,
+    GpuEnergy = 70,
+    GpuClock = 71,
+    GpuPcieReplays = 72,
+    GraphGpu = 73,
+    CuptiRecords = 74,
 }
 
 impl Row {
@@ -282,6 +292,8 @@ impl Unit {
             Unit::Ratio => "ratio",
             Unit::Celsius => "celsius",
             Unit::Watts => "watts",
+            Unit::Joules => "joules",
+            Unit::Hertz => "hertz",
             Unit::TokensPerSecond => "tokens_per_second",
             Unit::Count => "",
         }

@@ -1,7 +1,7 @@
 //! GPU, KV cache and scheduler: whether the device or its capacity is the cause.
 
 use super::grid;
-use super::labels::{KV_STATE, PHASE, PREEMPT, THROTTLE, WAIT, WORK, XID_CLASS};
+use super::labels::{GPU_CLOCK, KV_STATE, PHASE, PREEMPT, THROTTLE, WAIT, WORK, XID_CLASS};
 use super::schema::{Alias, By, Healthy, Id, Kind, Label, Presence, Row, System, Tier, Unit};
 
 pub(super) const ROWS: &[Row] = &[
@@ -32,6 +32,19 @@ pub(super) const ROWS: &[Row] = &[
         split: &[Label { name: "work", values: WORK }],
         presence: Presence::WhenFed,
         help: "Device idle between the end of a step and the begin of the next on one stream; one sample per step; work=waiting: requests were there, the host is the bottleneck.",
+        healthy: None,
+        aliases: &[],
+    },
+    Row {
+        id: Id::GraphGpu,
+        name: "llm_gpu_graph_seconds",
+        kind: Kind::Histogram(grid::STEP),
+        unit: Unit::Seconds,
+        tier: Tier::System,
+        by: By::Device,
+        split: &[],
+        presence: Presence::WhenFed,
+        help: "Duration of one CUDA graph launch on the device as CUPTI traced it, without a stamp in the graph; one sample per launch.",
         healthy: None,
         aliases: &[],
     },
@@ -299,6 +312,49 @@ pub(super) const ROWS: &[Row] = &[
         aliases: &[],
     },
     Row {
+        id: Id::GpuPowerLimit,
+        name: "llm_gpu_power_limit_watts",
+        kind: Kind::Gauge,
+        unit: Unit::Watts,
+        tier: Tier::System,
+        by: By::Device,
+        split: &[],
+        presence: Presence::WhenFed,
+        help: "Power the device may draw, as enforced now (NVML).",
+        healthy: None,
+        aliases: &[],
+    },
+    Row {
+        id: Id::GpuEnergy,
+        name: "llm_gpu_energy_joules_total",
+        kind: Kind::Counter,
+        unit: Unit::Joules,
+        tier: Tier::System,
+        by: By::Device,
+        split: &[],
+        presence: Presence::WhenFed,
+        help: "Energy the device used since process start (NVML).",
+        healthy: None,
+        aliases: &[Alias {
+            system: System::Dcgm,
+            name: "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
+            same: false,
+        }],
+    },
+    Row {
+        id: Id::GpuClock,
+        name: "llm_gpu_clock_hertz",
+        kind: Kind::Gauge,
+        unit: Unit::Hertz,
+        tier: Tier::System,
+        by: By::Device,
+        split: &[Label { name: "clock", values: GPU_CLOCK }],
+        presence: Presence::WhenFed,
+        help: "Clock the device runs at now (NVML).",
+        healthy: None,
+        aliases: &[Alias { system: System::Dcgm, name: "DCGM_FI_DEV_SM_CLOCK", same: false }],
+    },
+    Row {
         id: Id::GpuThrottle,
         name: "llm_gpu_throttle_seconds_total",
         kind: Kind::Counter,
@@ -336,5 +392,22 @@ pub(super) const ROWS: &[Row] = &[
         help: "Uncorrectable memory errors of the device since process start.",
         healthy: None,
         aliases: &[],
+    },
+    Row {
+        id: Id::GpuPcieReplays,
+        name: "llm_gpu_pcie_replays_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        tier: Tier::System,
+        by: By::Device,
+        split: &[],
+        presence: Presence::WhenFed,
+        help: "Packets the device had to send again over PCIe since process start (NVML).",
+        healthy: None,
+        aliases: &[Alias {
+            system: System::Dcgm,
+            name: "DCGM_FI_DEV_PCIE_REPLAY_COUNTER",
+            same: false,
+        }],
     },
 ];

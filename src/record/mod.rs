@@ -8,6 +8,7 @@
 mod batch;
 pub(crate) mod cells;
 mod core;
+mod device;
 pub(crate) mod event;
 mod lifecycle;
 mod outbox;
@@ -22,6 +23,8 @@ pub(crate) mod words;
 mod tests;
 
 pub(crate) use self::core::{SAMPLE_NS_MAX, Settings};
+pub(crate) use device::DeviceCells;
+pub use device::{Device, Reading, Tally};
 pub use recorder::Recorder;
 pub use request::{Pool, Priority, Request, Series, Stream};
 pub use step::{Launch, OpenStep, Phase, Settled, Shape, Step, StepClock, StepSource, Ticket};
