@@ -130,18 +130,23 @@ pub(crate) fn live(shared: &Shared) -> Probe {
     Probe::of(stuck.map(|age| format!("requests are in flight and no step ended for {age:.0} s")))
 }
 
+fn stalled(shared: &Shared) -> Option<String> {
+    let now = shared.clock.now();
+    let over = |age: &f64| *age > stall_limit_s();
+    if let Some(age) = device_stuck_seconds(shared, now).filter(over) {
+        return Some(format!("stalled: the GPU has not finished a step for {age:.0} s"));
+    }
+    let age = stuck_seconds(shared, now).filter(over)?;
+    Some(format!("stalled: requests are in flight and no step ended for {age:.0} s"))
+}
+
 /// May it get new requests?
 pub(crate) fn ready(shared: &Shared) -> Probe {
     let problem = match shared.stage() {
         Stage::Starting => Some("starting: the engine has not said that it is ready".into()),
         Stage::Draining => Some("draining: it finishes what it has".into()),
         Stage::Failed => Some("the engine said it failed".into()),
-        Stage::Ready => {
-            let stuck = stuck_seconds(shared, shared.clock.now());
-            stuck.filter(|age| *age > stall_limit_s()).map(|age| {
-                format!("stalled: requests are in flight and no step ended for {age:.0} s")
-            })
-        }
+        Stage::Ready => stalled(shared),
     };
     Probe::of(problem)
 }

@@ -25,6 +25,8 @@ mod collector;
 mod config;
 #[cfg(feature = "export")]
 mod export;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod health;
 mod record;
 mod scope;

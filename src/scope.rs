@@ -76,6 +76,34 @@ impl Stepscope {
         self.shared.aggregator().device(gpu_id)
     }
 
+    /// Attaches to the GPU whose context `stream` belongs to; its stamps feed the metrics under
+    /// [`Options::gpu_id`](crate::gpu::Options::gpu_id), which should be the recorder's too.
+    ///
+    /// ```no_run
+    /// use stepscope::gpu::{Options, RawStream};
+    ///
+    /// # let scope = stepscope::Stepscope::start(stepscope::Config::default())?;
+    /// # let mut recorder = scope.recorder("engine");
+    /// match scope.gpu(RawStream::LEGACY, &Options::default()) {
+    ///     Ok(gpu) => recorder.set_lane(gpu.lane(RawStream::LEGACY)?),
+    ///     Err(why) => eprintln!("{why}"), // the engine serves on with host clocks
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Why steps are not stamped; nothing is left behind.
+    #[cfg(feature = "gpu")]
+    pub fn gpu(
+        &self,
+        stream: crate::gpu::RawStream,
+        options: &crate::gpu::Options,
+    ) -> Result<crate::gpu::Gpu, crate::gpu::GpuUnavailable> {
+        let gpu_id = options.gpu_id.as_deref().unwrap_or(&self.shared.config.gpu_id);
+        let device = self.device(gpu_id);
+        crate::gpu::Gpu::attach_for(stream, options, &device)
+    }
+
     /// A recorder for one engine thread, reporting for the configured GPU.
     pub fn recorder(&self, name: &str) -> Recorder {
         self.recorder_with(RecorderOptions::new(name))

@@ -49,9 +49,6 @@ pub(super) fn values(
         }
         Id::StampsUnclaimed => by_gpu(1, &|device, _| device.stamps.unclaimed.get()),
         Id::ClockJumps => by_gpu(1, &|device, _| device.stamps.clock_jumps.get()),
-        Id::CuptiRecords => {
-            by_gpu(labels::CUPTI_RECORD.len(), &|device, i| device.stamps.cupti[i].get())
-        }
         Id::ClockOffsetError => clocks(devices, names, |(error, _)| error),
         Id::ClockResolution => clocks(devices, names, |(_, resolution)| resolution),
         _ => return None,
@@ -82,11 +79,14 @@ fn by_gpu(
     sums.into_iter().map(|sum| sum.map(Value::Int)).collect()
 }
 
+/// Error bound and resolution of a device's clock, in ns.
+type Clock = (Option<u64>, Option<u64>);
+
 /// Levels of the devices' clocks, in seconds: of several under one `gpu_id` the worst.
 fn clocks(
     devices: &[Arc<DeviceCells>],
     names: &Names,
-    pick: fn((Option<u64>, Option<u64>)) -> Option<u64>,
+    pick: fn(Clock) -> Option<u64>,
 ) -> Vec<Option<Value>> {
     let mut worst: Vec<Option<u64>> = vec![None; names.len(By::Gpu)];
     for (place, device) in devices.iter().enumerate() {

@@ -77,7 +77,6 @@ struct Places {
     emit: usize,
     step_gpu: usize,
     step_host: usize,
-    graph_gpu: usize,
     gpu_gap: usize,
     sequences: usize,
     kv: usize,
@@ -114,7 +113,6 @@ impl Distributions {
             emit: place(Id::EmitDelay),
             step_gpu: place(Id::StepGpu),
             step_host: place(Id::StepHost),
-            graph_gpu: place(Id::GraphGpu),
             gpu_gap: place(Id::GpuGap),
             sequences: place(Id::StepSequences),
             kv: place(Id::KvStepUtilization),
@@ -198,7 +196,6 @@ impl Distributions {
             Metric::StepGpu => {
                 self.one(self.at.step_gpu, class * labels::PHASE.len() + variant, value)
             }
-            Metric::GraphGpu => self.one(self.at.graph_gpu, class, value),
             Metric::StepHost => self.one(self.at.step_host, variant, value),
             Metric::GpuGap => {
                 self.one(self.at.gpu_gap, class * labels::WORK.len() + variant, value)

@@ -68,8 +68,6 @@ pub const THROTTLE: &[&str] = &["thermal", "power_brake", "power_cap"];
 pub const XID_CLASS: &[&str] = &["fatal", "app", "notice"];
 /// Clock domains of a GPU.
 pub const GPU_CLOCK: &[&str] = &["sm", "memory"];
-/// What became of a record that CUPTI delivered.
-pub const CUPTI_RECORD: &[&str] = &["attributed", "unattributed", "invalid", "dropped"];
 
 /// The value a label takes when its table is full.
 pub const OTHER: &str = "other";

@@ -1,7 +1,7 @@
 //! How far the instrument itself can be trusted.
 
 use super::grid;
-use super::labels::{CUPTI_RECORD, INVALID, STAMP_LOST, STEP_SOURCE};
+use super::labels::{INVALID, STAMP_LOST, STEP_SOURCE};
 use super::schema::{By, Healthy, Id, Kind, Label, Presence, Row, Tier, Unit};
 
 pub(super) const ROWS: &[Row] = &[
@@ -175,19 +175,6 @@ pub(super) const ROWS: &[Row] = &[
         split: &[],
         presence: Presence::WhenFed,
         help: "Jumps of the device clock against the host clock.",
-        healthy: None,
-        aliases: &[],
-    },
-    Row {
-        id: Id::CuptiRecords,
-        name: "llm_cupti_records_total",
-        kind: Kind::Counter,
-        unit: Unit::Count,
-        tier: Tier::Own,
-        by: By::Gpu,
-        split: &[Label { name: "result", values: CUPTI_RECORD }],
-        presence: Presence::WhenFed,
-        help: "Graph launches that CUPTI delivered, by whether their step was found.",
         healthy: None,
         aliases: &[],
     },

@@ -250,8 +250,6 @@ pub enum Id {
     GpuEnergy = 70,
     GpuClock = 71,
     GpuPcieReplays = 72,
-    GraphGpu = 73,
-    CuptiRecords = 74,
 }
 
 impl Row {

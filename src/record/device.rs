@@ -104,12 +104,6 @@ impl Device {
     pub fn add(&self, tally: Tally, by: u64) {
         self.0.tallies[tally as usize].add(by)
     }
-
-    /// An XID error was seen; its code is shown by `/health`.
-    pub fn xid(&self, class: Tally, code: u64) {
-        self.add(class, 1);
-        self.0.last_xid.store(code, Ordering::Relaxed)
-    }
 }
 
 /// A counter that does not exist before somebody adds to it.
@@ -140,7 +134,6 @@ impl Told {
 pub(crate) struct DeviceCells {
     readings: [AtomicU64; Reading::COUNT],
     tallies: [Told; Tally::COUNT],
-    last_xid: AtomicU64,
     pub(crate) stamps: StampCells,
 }
 
@@ -151,8 +144,6 @@ pub(crate) struct StampCells {
     pub(crate) lost: [Told; labels::STAMP_LOST.len()],
     pub(crate) unclaimed: Told,
     pub(crate) clock_jumps: Told,
-    /// By the index of `labels::CUPTI_RECORD`.
-    pub(crate) cupti: [Told; labels::CUPTI_RECORD.len()],
     clock_error_ns: AtomicU64,
     clock_resolution_ns: AtomicU64,
     /// End of the newest finished step, host ns; 0 = none yet.
@@ -166,12 +157,10 @@ impl Default for DeviceCells {
         DeviceCells {
             readings: std::array::from_fn(|_| AtomicU64::new(UNTOLD)),
             tallies: Default::default(),
-            last_xid: AtomicU64::new(UNTOLD),
             stamps: StampCells {
                 lost: Default::default(),
                 unclaimed: Told::default(),
                 clock_jumps: Told::default(),
-                cupti: Default::default(),
                 clock_error_ns: AtomicU64::new(UNTOLD),
                 clock_resolution_ns: AtomicU64::new(UNTOLD),
                 last_end: AtomicU64::new(0),
@@ -188,11 +177,6 @@ impl DeviceCells {
 
     pub(crate) fn tally(&self, tally: Tally) -> Option<u64> {
         self.tallies[tally as usize].get()
-    }
-
-    /// Code of the last XID error.
-    pub(crate) fn last_xid(&self) -> Option<u64> {
-        told(self.last_xid.load(Ordering::Relaxed))
     }
 }
 
@@ -262,8 +246,8 @@ mod tests {
         assert_eq!(device.0.tally(Tally::XidFatal), None);
         device.add(Tally::XidFatal, 0);
         assert_eq!(device.0.tally(Tally::XidFatal), Some(0));
-        device.xid(Tally::XidFatal, 79);
-        assert_eq!((device.0.tally(Tally::XidFatal), device.0.last_xid()), (Some(1), Some(79)));
+        device.add(Tally::XidFatal, 1);
+        assert_eq!(device.0.tally(Tally::XidFatal), Some(1));
         device.add(Tally::XidFatal, u64::MAX);
         assert_eq!(device.0.tally(Tally::XidFatal), Some(u64::MAX - 1));
     }

@@ -54,8 +54,6 @@ pub(crate) enum Metric {
     TtftResidual = 20,
     PromptTokens = 21,
     GeneratedTokens = 22,
-    /// class = device
-    GraphGpu = 23,
 }
 
 impl Event {
@@ -113,7 +111,7 @@ impl Event {
 }
 
 impl Metric {
-    const ALL: [Metric; 23] = [
+    const ALL: [Metric; 22] = [
         Metric::Gap,
         Metric::Ttft,
         Metric::TtftUser,
@@ -136,7 +134,6 @@ impl Metric {
         Metric::TtftResidual,
         Metric::PromptTokens,
         Metric::GeneratedTokens,
-        Metric::GraphGpu,
     ];
 
     /// The metric with this number.

@@ -1,0 +1,1 @@
+//! A CUDA driver that needs no GPU.
