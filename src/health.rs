@@ -177,6 +177,7 @@ fn judge(shared: &Shared, aggregator: &Aggregator, snapshot: &Snapshot, lag_s: f
         errors(aggregator),
         kv(snapshot),
         queue(snapshot),
+        gpu(aggregator),
         telemetry(aggregator, lag_s),
     ];
     let worst = checks.iter().map(|check| check.status).max().unwrap_or(Status::Healthy);
@@ -302,6 +303,18 @@ fn kv(snapshot: &Snapshot) -> Check {
         None => "The engine reports no KV blocks.".into(),
     };
     check("kv_cache", status, usage, "ratio", sentence)
+}
+
+/// Faults since start stay: a device that had one is not trusted again by waiting.
+fn gpu(aggregator: &Aggregator) -> Check {
+    let faults = aggregator.device_faults();
+    let status = if faults.count > 0 { Status::Critical } else { Status::Healthy };
+    let sentence = match (faults.count, faults.last_xid) {
+        (0, _) => "No fatal GPU error since start.".into(),
+        (n, Some(code)) => format!("{n} fatal GPU errors since start, the last XID is {code}."),
+        (n, None) => format!("{n} uncorrectable GPU memory errors since start."),
+    };
+    check("gpu", status, Some(faults.count as f64), "errors", sentence)
 }
 
 fn queue(snapshot: &Snapshot) -> Check {

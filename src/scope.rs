@@ -22,6 +22,9 @@ pub struct Stepscope {
     thread: Option<AggregateThread>,
     #[cfg(feature = "export")]
     server: Option<crate::export::Server>,
+    /// One thread however many devices.
+    #[cfg(feature = "gpu")]
+    nvml: std::sync::Mutex<Option<crate::gpu::NvmlThread>>,
 }
 
 impl Stepscope {
@@ -49,6 +52,8 @@ impl Stepscope {
             thread,
             #[cfg(feature = "export")]
             server,
+            #[cfg(feature = "gpu")]
+            nvml: std::sync::Mutex::new(None),
         })
     }
 
@@ -101,7 +106,37 @@ impl Stepscope {
     ) -> Result<crate::gpu::Gpu, crate::gpu::GpuUnavailable> {
         let gpu_id = options.gpu_id.as_deref().unwrap_or(&self.shared.config.gpu_id);
         let device = self.device(gpu_id);
-        crate::gpu::Gpu::attach_for(stream, options, &device)
+        let gpu = crate::gpu::Gpu::attach_for(stream, options, &device)?;
+        if let (true, Some(bus_id)) = (options.nvml, &gpu.identity().pci_bus_id) {
+            let which = crate::gpu::NvmlDevice::PciBusId(bus_id.clone());
+            if let Err(why) = self.watch_device(gpu_id, which, options.nvml_library.clone()) {
+                tracing::warn!(%why, "no device readings")
+            }
+        }
+        Ok(gpu)
+    }
+
+    /// Reads a device through NVML, on a thread of its own, for its `llm_gpu_*` series. An engine
+    /// without stamps calls it by itself; [`Stepscope::gpu`] does it for the device it attaches to.
+    ///
+    /// Loading NVML takes about 10 ms, and seconds on a device that is not kept initialised. The
+    /// library of the first call serves all.
+    ///
+    /// # Errors
+    /// Why there are no readings; the series are then absent.
+    #[cfg(feature = "gpu")]
+    pub fn watch_device(
+        &self,
+        gpu_id: &str,
+        which: crate::gpu::NvmlDevice,
+        library: Option<std::path::PathBuf>,
+    ) -> Result<crate::gpu::NvmlFound, crate::gpu::NvmlUnavailable> {
+        let mut nvml = self.nvml.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let thread = match &mut *nvml {
+            Some(thread) => thread,
+            none => none.insert(crate::gpu::NvmlThread::start(library)?),
+        };
+        thread.watch(self.device(gpu_id), which)
     }
 
     /// A recorder for one engine thread, reporting for the configured GPU.

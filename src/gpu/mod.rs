@@ -28,6 +28,7 @@ mod inner;
 mod lane;
 mod layout;
 mod map;
+mod nvml;
 mod region;
 mod resolve;
 mod slot;
@@ -39,6 +40,8 @@ mod words;
 pub use attach::Identity;
 pub use handle::Gpu;
 pub use lane::Lane;
+pub(crate) use nvml::NvmlThread;
+pub use nvml::{NvmlDevice, NvmlFound, NvmlUnavailable, xid_class, xid_meaning};
 pub use ticket::{StepInfo, StepTicket};
 pub use words::{
     CaptureError, ClockState, DetachError, DeviceHandle, GpuUnavailable, LaneCounts, LaneError,

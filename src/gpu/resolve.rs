@@ -1,7 +1,7 @@
 //! From a ticket to the time of its step. No driver call, no lock, no allocation.
 
 use super::inner::Inner;
-use super::layout::{ALIVE, time_between};
+use super::layout::{ALIVE, TIME_MASK, time_between};
 use super::map::{HostTime, Map};
 use super::slot::{self, Words};
 use super::ticket::{State, StepTicket};
@@ -67,6 +67,7 @@ fn timed(
         mark_a: mark_a.map(time),
         mark_b: mark_b.map(time),
         error_ns: error_ns as u64,
+        gpu_begin: begin & TIME_MASK,
         gpu_ns: gpu_ns as u64,
         idle_before_ns: idle.and_then(|ns| u64::try_from(ns).ok()),
     })

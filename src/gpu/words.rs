@@ -53,6 +53,11 @@ pub struct Options {
     pub library: Option<PathBuf>,
     /// Label `gpu_id` of what the stamps tell; `None` = the one of the configuration.
     pub gpu_id: Option<String>,
+    /// Read the device through NVML too: utilisation, memory, power, errors. Only
+    /// [`Stepscope::gpu`](crate::Stepscope::gpu) does; it is found by its PCI bus id.
+    pub nvml: bool,
+    /// NVML's library; `None` = the driver's.
+    pub nvml_library: Option<PathBuf>,
     /// Other stamp kernels, for tests of the tests.
     #[doc(hidden)]
     pub ptx: Option<CString>,
@@ -60,7 +65,15 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { lanes: 4, slots: 16_384, library: None, gpu_id: None, ptx: None }
+        Options {
+            lanes: 4,
+            slots: 16_384,
+            library: None,
+            gpu_id: None,
+            nvml: true,
+            nvml_library: None,
+            ptx: None,
+        }
     }
 }
 
@@ -316,6 +329,9 @@ pub struct StepTime {
     pub mark_b: Option<Time>,
     /// Bound of the error of the four times above, in ns.
     pub error_ns: u64,
+    /// Begin stamp as the GPU's timer said it, in ns modulo 2^48 (78 h): to be compared with other
+    /// traces of the same GPU.
+    pub gpu_begin: u64,
     /// End - begin on the GPU's own clock, in ns; wrong by at most the clock's resolution.
     pub gpu_ns: u64,
     /// Begin - end of the lane's step before, on the GPU's own clock; `None` where that step told

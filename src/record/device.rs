@@ -104,6 +104,12 @@ impl Device {
     pub fn add(&self, tally: Tally, by: u64) {
         self.0.tallies[tally as usize].add(by)
     }
+
+    /// An XID error was seen; `/health` names its code.
+    pub fn xid(&self, class: Tally, code: u64) {
+        self.add(class, 1);
+        self.0.last_xid.store(code, Ordering::Relaxed)
+    }
 }
 
 /// A counter that does not exist before somebody adds to it.
@@ -134,6 +140,7 @@ impl Told {
 pub(crate) struct DeviceCells {
     readings: [AtomicU64; Reading::COUNT],
     tallies: [Told; Tally::COUNT],
+    last_xid: AtomicU64,
     pub(crate) stamps: StampCells,
 }
 
@@ -157,6 +164,7 @@ impl Default for DeviceCells {
         DeviceCells {
             readings: std::array::from_fn(|_| AtomicU64::new(UNTOLD)),
             tallies: Default::default(),
+            last_xid: AtomicU64::new(UNTOLD),
             stamps: StampCells {
                 lost: Default::default(),
                 unclaimed: Told::default(),
@@ -177,6 +185,11 @@ impl DeviceCells {
 
     pub(crate) fn tally(&self, tally: Tally) -> Option<u64> {
         self.tallies[tally as usize].get()
+    }
+
+    /// Code of the last XID error.
+    pub(crate) fn last_xid(&self) -> Option<u64> {
+        told(self.last_xid.load(Ordering::Relaxed))
     }
 }
 
@@ -246,8 +259,8 @@ mod tests {
         assert_eq!(device.0.tally(Tally::XidFatal), None);
         device.add(Tally::XidFatal, 0);
         assert_eq!(device.0.tally(Tally::XidFatal), Some(0));
-        device.add(Tally::XidFatal, 1);
-        assert_eq!(device.0.tally(Tally::XidFatal), Some(1));
+        device.xid(Tally::XidFatal, 79);
+        assert_eq!((device.0.tally(Tally::XidFatal), device.0.last_xid()), (Some(1), Some(79)));
         device.add(Tally::XidFatal, u64::MAX);
         assert_eq!(device.0.tally(Tally::XidFatal), Some(u64::MAX - 1));
     }
