@@ -193,6 +193,7 @@ impl DeviceCells {
     }
 }
 
+#[allow(dead_code)] // The writers belong to the GPU part, which a build may leave out.
 impl StampCells {
     /// The clock as it is now; `None` = it is not known any more.
     pub(crate) fn set_clock(&self, error_ns: Option<u64>, resolution_ns: Option<u64>) {
