@@ -11,7 +11,10 @@ pub const DROPPED: Code = -1;
 
 macro_rules! codes {
     ($($name:ident = $value:literal, $text:literal;)*) => {
-        $(pub const $name: Code = $value;)*
+        $(
+            #[allow(dead_code)] // Some are only named, for those who inject them.
+            pub const $name: Code = $value;
+        )*
 
         /// `CUDA_ERROR_…`, or `None` for a number that is no code of this driver.
         pub fn name(code: c_int) -> Option<&'static CStr> {

@@ -58,13 +58,8 @@ impl Context {
 
     /// Keeps the first fault.
     pub fn fail(&self, code: Code) {
-        let first = self.sticky.compare_exchange(
-            codes::SUCCESS,
-            code,
-            Ordering::SeqCst,
-            Ordering::SeqCst,
-        );
-        drop(first);
+        let _ =
+            self.sticky.compare_exchange(codes::SUCCESS, code, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Ends the context: kernels lose its memory, captures are over, later calls return 709.

@@ -33,12 +33,7 @@ impl Machine for Gpu<'_> {
         }
     }
 
-    fn update(
-        &self,
-        address: u64,
-        bytes: u32,
-        update: &dyn Fn(u64) -> u64,
-    ) -> Result<u64, Fault> {
+    fn update(&self, address: u64, bytes: u32, update: &dyn Fn(u64) -> u64) -> Result<u64, Fault> {
         access(self.0.handle, address, bytes, |pointer| {
             let mut old = load(pointer, bytes);
             while let Err(found) = compare_exchange(pointer, bytes, old, update(old)) {
@@ -67,10 +62,7 @@ fn access<T>(
     if !address.is_multiple_of(bytes.into()) {
         return Err(Fault::Misaligned);
     }
-    WORLD
-        .memory
-        .with(context, address, bytes as usize, access)
-        .map_err(|_| Fault::IllegalAddress)
+    WORLD.memory.with(context, address, bytes as usize, access).map_err(|_| Fault::IllegalAddress)
 }
 
 // Each access below is one atomic of its full width, as the hardware's is.

@@ -127,8 +127,7 @@ impl Memory {
         access: impl FnOnce(*mut u8) -> T,
     ) -> Result<T, Code> {
         let ranges = read(&self.0);
-        let (start, range) =
-            ranges.range(..=address).next_back().ok_or(codes::ILLEGAL_ADDRESS)?;
+        let (start, range) = ranges.range(..=address).next_back().ok_or(codes::ILLEGAL_ADDRESS)?;
         let offset = address - start;
         let fits = offset.checked_add(length as u64).is_some_and(|end| end <= range.length);
         if !fits || range.context != context {

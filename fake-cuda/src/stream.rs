@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::gpu::{self, Gpu};
 use crate::lock::lock;
 use crate::ptx::{Kernel, Launch};
-use crate::world::{WORLD, World};
+use crate::world::World;
 
 /// The special stream handles.
 pub const LEGACY: usize = 1;
@@ -28,7 +28,6 @@ pub enum Kind {
 pub struct Stream {
     pub context: Arc<Context>,
     pub kind: Kind,
-    pub priority: i32,
     /// The capture it records into, and whether it began it.
     pub capture: Mutex<Option<(Arc<Capture>, bool)>>,
     queue: Sender<Work>,
@@ -38,13 +37,27 @@ pub struct Stream {
 #[derive(Clone)]
 pub enum Work {
     Kernel(Arc<Kernel>, Launch),
-    /// Bytes that were copied from the caller when it called.
-    WriteStaged { to: u64, bytes: Vec<u8> },
     /// Reads host memory when its turn comes.
-    CopyIn { to: u64, from: usize, length: usize },
-    CopyOut { to: usize, from: u64, length: usize },
-    CopyWithin { to: u64, from: u64, length: usize },
-    Fill { to: u64, value: u8, length: usize },
+    CopyIn {
+        to: u64,
+        from: usize,
+        length: usize,
+    },
+    CopyOut {
+        to: usize,
+        from: u64,
+        length: usize,
+    },
+    CopyWithin {
+        to: u64,
+        from: u64,
+        length: usize,
+    },
+    Fill {
+        to: u64,
+        value: u8,
+        length: usize,
+    },
     Graph(Arc<Exec>),
     Record(Arc<Event>, u64),
     Wait(Arc<Event>, u64),
@@ -59,14 +72,14 @@ pub struct Exec {
 
 impl Stream {
     /// Starts the stream's thread, which ends when the stream is destroyed and its queue is empty.
-    pub fn start(context: Arc<Context>, kind: Kind, priority: i32) -> Stream {
+    pub fn start(context: Arc<Context>, kind: Kind) -> Stream {
         let (queue, works) = channel();
         let owner = context.clone();
         std::thread::Builder::new()
             .name("fake-cuda-stream".to_owned())
             .spawn(move || run(&works, &owner))
             .expect("the system has a thread to spare");
-        Stream { context, kind, priority, capture: Mutex::new(None), queue }
+        Stream { context, kind, capture: Mutex::new(None), queue }
     }
 
     /// Queues `work`, or records it if the stream is being captured.
@@ -114,7 +127,7 @@ impl World {
             Entry::Occupied(entry) => entry.get().clone(),
             Entry::Vacant(entry) => {
                 let kind = if thread.is_none() { Kind::Legacy } else { Kind::Blocking };
-                entry.insert(Arc::new(Stream::start(context, kind, 0))).clone()
+                entry.insert(Arc::new(Stream::start(context, kind))).clone()
             }
         })
     }
@@ -165,10 +178,6 @@ fn perform(work: &Work, context: &Context) {
 fn touch_memory(work: &Work, context: &Context) -> Result<(), Code> {
     match work {
         Work::Kernel(kernel, launch) => kernel.run(launch, &Gpu(context)).map_err(gpu::code_of),
-        Work::WriteStaged { to, bytes } => {
-            // SAFETY: `bytes` has as many bytes as it has.
-            unsafe { gpu::copy_in(context, *to, bytes.as_ptr(), bytes.len()) }
-        }
         Work::CopyIn { to, from, length } => {
             // SAFETY: as with any driver, the caller keeps the host memory until the copy is done.
             unsafe { gpu::copy_in(context, *to, *from as *const u8, *length) }

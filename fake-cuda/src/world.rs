@@ -36,6 +36,9 @@ pub static WORLD: World = World {
     captures: Mutex::new(Vec::new()),
 };
 
+/// By context and thread; no thread = the legacy stream.
+pub type DefaultStreams = HashMap<(usize, Option<ThreadId>), Arc<Stream>>;
+
 pub struct World {
     /// `cuInit` has been called.
     pub initialised: AtomicBool,
@@ -50,7 +53,7 @@ pub struct World {
     pub contexts: Table<Context>,
     pub streams: Table<Stream>,
     /// The legacy stream (no thread) and the per-thread streams of each context.
-    pub default_streams: LazyLock<Mutex<HashMap<(usize, Option<ThreadId>), Arc<Stream>>>>,
+    pub default_streams: LazyLock<Mutex<DefaultStreams>>,
     pub events: Table<Event>,
     pub modules: Table<Module>,
     pub functions: Table<Function>,

@@ -51,7 +51,9 @@ fn require_directive(text: &str, directive: &str, wanted: &str) -> Result<(), St
     let mut words = text.split_whitespace().skip_while(|word| *word != directive).skip(1);
     match words.next() {
         Some(found) if found == wanted => Ok(()),
-        found => Err(format!("{directive} {} (only {wanted} is known)", found.unwrap_or("missing"))),
+        found => {
+            Err(format!("{directive} {} (only {wanted} is known)", found.unwrap_or("missing")))
+        }
     }
 }
 
@@ -84,7 +86,8 @@ impl Body {
                 None => statements.push(statement),
             }
         }
-        let code = statements.iter().map(|line| self.instruction(line)).collect::<Result<_, _>>()?;
+        let code =
+            statements.iter().map(|line| self.instruction(line)).collect::<Result<_, _>>()?;
         Ok(Kernel { parameters: self.parameters, register_count: self.registers.len(), code })
     }
 
@@ -193,7 +196,13 @@ impl Body {
             },
             "setp" if words.len() == 3 => {
                 let (kind, of) = comparison(words[1], typed()?).ok_or("comparison not known")?;
-                Operation::Compare { kind, to: register(0)?, left: operand(1)?, right: operand(2)?, of }
+                Operation::Compare {
+                    kind,
+                    to: register(0)?,
+                    left: operand(1)?,
+                    right: operand(2)?,
+                    of,
+                }
             }
             "selp" => Operation::Select {
                 to: register(0)?,
@@ -210,7 +219,9 @@ impl Body {
             },
             "bra" => Operation::Branch(self.label(operands.first().copied().unwrap_or(""))?),
             // A barrier of some threads only would need their number; the stamps use all.
-            "bar" | "barrier" if words.get(1) == Some(&"sync") && operands == ["0"] => Operation::Barrier,
+            "bar" | "barrier" if words.get(1) == Some(&"sync") && operands == ["0"] => {
+                Operation::Barrier
+            }
             "nanosleep" => Operation::Sleep(operand(0)?),
             "membar" | "fence" => Operation::Fence,
             "ret" | "exit" => Operation::Return,

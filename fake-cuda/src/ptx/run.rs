@@ -28,12 +28,7 @@ pub trait Machine {
     /// Writes `bytes` bytes; `system`: with system scope, so that the host may read it.
     fn store(&self, address: u64, bytes: u32, value: u64, system: bool) -> Result<(), Fault>;
     /// Replaces the value by `update` of it, atomically, and gives the old one.
-    fn update(
-        &self,
-        address: u64,
-        bytes: u32,
-        update: &dyn Fn(u64) -> u64,
-    ) -> Result<u64, Fault>;
+    fn update(&self, address: u64, bytes: u32, update: &dyn Fn(u64) -> u64) -> Result<u64, Fault>;
     /// False once the context has ended: endless loops stop then.
     fn goes_on(&self) -> bool;
 }
