@@ -9,6 +9,7 @@ mod fake_gpu;
 use fake_gpu::FakeGpu;
 use std::collections::VecDeque;
 use std::ffi::CString;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
 use stepscope::gpu::{Gpu, LaneCounts, Options, Point, Resolution, StepInfo, StepTicket, StepTime};
 
@@ -23,6 +24,8 @@ struct Plan {
     seed: u64,
     /// Launches fail, graphs are replayed unannounced, stamps arrive late, settles come late.
     faults: bool,
+    /// How long a step is waited for without faults.
+    patience_us: u64,
 }
 
 #[derive(Default)]
@@ -67,13 +70,13 @@ fn run(plan: Plan, text: Option<String>) -> Result<Tally, String> {
     if plan.faults {
         fake.set("late_ns", 30_000)
     }
-    let mut all = Tally::default();
+    let (mut all, ready) = (Tally::default(), Barrier::new(LANES as usize));
     std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES)
             .map(|lane| {
                 scope.spawn({
-                    let (gpu, fake) = (&gpu, &fake);
-                    move || engine(gpu, fake, lane, plan)
+                    let (gpu, fake, ready) = (&gpu, &fake, &ready);
+                    move || engine(gpu, fake, ready, lane, plan)
                 })
             })
             .collect();
@@ -97,7 +100,7 @@ fn run(plan: Plan, text: Option<String>) -> Result<Tally, String> {
 type Flying = (StepTicket, usize);
 
 /// One engine loop on its own stream: eager steps and graph replays, three in flight.
-fn engine(gpu: &Gpu, fake: &FakeGpu, lane_number: u64, plan: Plan) -> Tally {
+fn engine(gpu: &Gpu, fake: &FakeGpu, ready: &Barrier, lane_number: u64, plan: Plan) -> Tally {
     fake.enter();
     let mut random = Random(0x9e37_79b9 + lane_number + 1_000 * plan.seed);
     let stream = fake.stream();
@@ -110,6 +113,8 @@ fn engine(gpu: &Gpu, fake: &FakeGpu, lane_number: u64, plan: Plan) -> Tally {
     lane.capture(stream.raw(), Point::MarkA).unwrap();
     lane.capture(stream.raw(), Point::End).unwrap();
     let graph = stream.end_capture().unwrap();
+    // Failures are planned for all lanes alike: none may hit another lane's set-up.
+    ready.wait();
     let (mut flying, mut runs, mut settled) = (VecDeque::<Flying>::new(), 0, vec![]);
     let mut abandoned = 0;
     for step in 0..plan.steps {
@@ -142,13 +147,13 @@ fn engine(gpu: &Gpu, fake: &FakeGpu, lane_number: u64, plan: Plan) -> Tally {
         runs += 1;
         while flying.len() >= 3 {
             let (ticket, run) = flying.pop_front().unwrap();
-            let patience = if plan.faults { random.below(200) } else { 10_000_000 };
+            let patience = if plan.faults { random.below(200) } else { plan.patience_us };
             settle(gpu, ticket, run, Duration::from_micros(patience), &mut settled)
         }
     }
     stream.synchronize();
     for (ticket, run) in flying {
-        settle(gpu, ticket, run, Duration::from_secs(1), &mut settled)
+        settle(gpu, ticket, run, Duration::from_micros(plan.patience_us.max(1_000)), &mut settled)
     }
     let truth = fake.read(truth, runs * 2);
     let mut tally = judge(fake, &truth, &settled);
@@ -225,7 +230,8 @@ fn print(what: &str, t: &Tally) {
 
 #[test]
 fn ten_thousand_steps_by_graph_and_eager_are_all_done_and_all_right() {
-    let plan = Plan { steps: 5_000, slots: 16_384, seed: 1, faults: false };
+    let plan =
+        Plan { steps: 5_000, slots: 16_384, seed: 1, faults: false, patience_us: 10_000_000 };
     let tally = run(plan, None).unwrap();
     print("graph and eager", &tally);
     assert_eq!((tally.done, tally.lost, tally.late), (10_000, 0, 0));
@@ -238,7 +244,8 @@ fn under_faults_steps_are_lost_and_counted_and_never_wrong() {
     let mut done = 0;
     for seed in 1..=20 {
         let slots = if seed % 2 == 0 { 64 } else { 128 };
-        let tally = run(Plan { steps: 400, slots, seed, faults: true }, None).unwrap();
+        let tally =
+            run(Plan { steps: 400, slots, seed, faults: true, patience_us: 0 }, None).unwrap();
         print(&format!("faults, seed {seed}"), &tally);
         assert_eq!((tally.wrong, tally.outside, tally.unbalanced), (0, 0, 0), "seed {seed}");
         done += tally.done
@@ -251,7 +258,7 @@ fn under_faults_steps_are_lost_and_counted_and_never_wrong() {
 fn broken_stamp_kernels_are_noticed() {
     let shipped = include_str!("../kernels/stamp.ptx");
     let arm = behind(shipped, "[stepscope_begin_param_3];", "and.b64 {r}, {r}, -33;");
-    let plan = Plan { steps: 300, slots: 1_024, seed: 3, faults: false };
+    let plan = Plan { steps: 300, slots: 1_024, seed: 3, faults: false, patience_us: 2_000 };
     let tally = run(plan, Some(arm)).unwrap();
     print("odd steps arm a neighbour", &tally);
     assert!(tally.wrong > 0, "a stamp in another step's slot was not noticed");

@@ -233,7 +233,10 @@ fn health_has_its_documented_fields() {
     assert_eq!(health["sentence"], "Serving: 1 running, 0 waiting, nothing is wrong.");
     let checks = health["checks"].as_array().unwrap();
     let names: Vec<&str> = checks.iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["progress", "ttft", "tbt", "errors", "kv_cache", "queue", "telemetry"]);
+    assert_eq!(
+        names,
+        ["progress", "ttft", "tbt", "errors", "kv_cache", "queue", "gpu", "telemetry"]
+    );
     for check in checks {
         let fields = ["name", "status", "sentence", "value", "unit"];
         assert_eq!(keys(check), BTreeSet::from(fields));
