@@ -350,3 +350,30 @@ fn telemetry(aggregator: &Aggregator, lag_s: f64) -> Check {
     };
     check("telemetry", status, share, "ratio", sentence)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Clock, Config, ManualClock, Stepscope, Time};
+
+    /// A tensor-parallel rank knows of no request: only its GPU tells that it hangs.
+    #[test]
+    fn a_hung_gpu_is_seen_without_any_request_and_without_the_engines_thread() {
+        let second = |n: u64| Time::from_nanos(n * 1_000_000_000);
+        let clock = Clock::Manual(ManualClock::new(second(1)));
+        let config = Config { listen: None, clock, ..Config::default() };
+        let scope = Stepscope::start(config).unwrap();
+        let device = scope.device("0");
+        scope.mark_ready();
+        scope.advance(second(100));
+        device.0.stamps.set_stuck_since(Some(second(95)));
+        assert!(scope.ready().ok && scope.live().ok);
+        scope.advance(second(130));
+        let ready = scope.ready();
+        assert!(!ready.ok && ready.reason.contains("GPU has not finished"), "{}", ready.reason);
+        assert!(scope.live().ok);
+        scope.advance(second(400));
+        assert!(!scope.live().ok);
+        device.0.stamps.set_stuck_since(None);
+        assert!(scope.ready().ok && scope.live().ok);
+    }
+}

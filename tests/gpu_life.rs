@@ -40,6 +40,13 @@ fn wait(gpu: &Gpu, ticket: &StepTicket) -> Resolution {
     }
 }
 
+/// Where the work kernel writes down up to 64 of its runs.
+fn work_place(fake: &FakeGpu) -> u64 {
+    let (place, truth) = (fake.memory(8), fake.memory(1_024));
+    fake.write(place, truth);
+    place
+}
+
 #[test]
 fn every_call_that_fails_while_attaching_is_named_and_nothing_is_left() {
     let fake = FakeGpu::new();
@@ -228,16 +235,22 @@ fn detach_gives_back_what_is_idle_and_keeps_what_may_still_be_used() {
     assert!(stream.replay(&graph), "the graph still runs");
     stream.synchronize();
 
-    let busy = attached(&fake);
-    let mut lane = busy.lane(stream.raw()).unwrap();
-    let place = fake.memory(8);
-    let truth = fake.memory(64);
-    fake.write(place, truth);
-    assert!(stream.work(place, 400_000_000));
-    let ticket = step(&mut lane);
-    assert_eq!(busy.detach(Duration::from_millis(20)), Err(DetachError::Busy));
-    drop(ticket);
-    stream.synchronize();
+    let place = work_place(&fake);
+    for next_begin_fails in [false, true] {
+        let busy = attached(&fake);
+        let mut lane = busy.lane(stream.raw()).unwrap();
+        let mut ticket = lane.begin(StepInfo::default());
+        assert!(stream.work(place, 400_000_000));
+        lane.end(&mut ticket);
+        if next_begin_fails {
+            // The step behind it was given up; this one is still under way.
+            fake.fail("cuLaunchKernel", 0, 1, 2);
+            let failed = lane.begin(StepInfo::default());
+            lane.abandon(failed);
+        }
+        assert_eq!(busy.detach(Duration::from_millis(20)), Err(DetachError::Busy));
+        stream.synchronize();
+    }
 }
 
 #[test]
@@ -248,8 +261,7 @@ fn the_metrics_say_what_the_stamps_saw() {
     let gpu = scope.gpu(stream.raw(), &options(&fake)).unwrap();
     let mut recorder = scope.recorder("engine");
     recorder.set_lane(gpu.lane(stream.raw()).unwrap());
-    let (place, truth) = (fake.memory(8), fake.memory(1_024));
-    fake.write(place, truth);
+    let place = work_place(&fake);
     let shape = Shape { prefills: 0, prefill_tokens: 0, decodes: 4 };
     for _ in 0..10 {
         let mut open = recorder.begin_step(Time::now(), shape);
@@ -294,8 +306,7 @@ fn a_step_that_hangs_on_the_device_shows_while_the_engine_waits() {
     let mut lane = gpu.lane(stream.raw()).unwrap();
     let ticket = step(&mut lane);
     assert!(matches!(wait(&gpu, &ticket), Resolution::Done(_)));
-    let (place, truth) = (fake.memory(8), fake.memory(64));
-    fake.write(place, truth);
+    let place = work_place(&fake);
     let mut open = lane.begin(StepInfo::default());
     assert!(stream.work(place, 300_000_000));
     lane.end(&mut open);

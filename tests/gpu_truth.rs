@@ -190,18 +190,20 @@ fn judge(fake: &FakeGpu, truth: &[u64], settled: &[(usize, StepTime)]) -> Tally 
         let next = truth.get(run * 2 + 2).is_none_or(|next| after(step_end, *next) >= 0);
         let around = after(step.gpu_begin, begin) >= 0 && after(end, step_end) >= 0;
         tally.wrong += u64::from(!(before && next && around));
-        // Idle before reaches back at most to the end of the work before.
-        let idle_is_right = step.idle_before_ns.is_none_or(|idle| {
-            *run == 0
-                || after(truth[run * 2 - 1], step.gpu_begin.wrapping_sub(idle)) >= 0
-                || idle > 0
-        });
-        tally.idle_wrong += u64::from(!idle_is_right);
         let full = begin.wrapping_add_signed(after(begin, step.gpu_begin));
         let host = fake.host_of(full);
         let miss = (step.begin.as_nanos() as i64 - host).unsigned_abs();
         tally.outside += u64::from(miss > step.error_ns);
         tally.done += 1
+    }
+    for pair in settled.windows(2) {
+        let [(before, earlier), (run, later)] = pair else { continue };
+        // The gap ends where the step begins and starts where the step before ended, exactly.
+        if *run == before + 1 {
+            let end = earlier.gpu_begin.wrapping_add(earlier.gpu_ns) & MASK;
+            let gap = after(end, later.gpu_begin);
+            tally.idle_wrong += u64::from(later.idle_before_ns != u64::try_from(gap).ok());
+        }
     }
     tally
 }

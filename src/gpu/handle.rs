@@ -116,7 +116,10 @@ impl Gpu {
             return Ok(());
         }
         inner.region.set_magic(DETACHED);
-        self.watch.stop();
+        if !self.watch.stop() {
+            // It still launches probes: nothing may be given back.
+            return Err(DetachError::Busy);
+        }
         let asked = Instant::now();
         while !(0..inner.lanes_max).all(|lane| inner.is_idle(lane)) {
             if asked.elapsed() > patience {

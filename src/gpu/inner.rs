@@ -246,12 +246,15 @@ impl Inner {
         let Some(book) = self.lane(lane) else { return true };
         let load = |cell: &AtomicU64| cell.load(Ordering::Acquire);
         let (armed, ended, given_up) = (load(&book.armed), load(&book.ended), load(&book.given_up));
-        let finished = |seq: u64| given_up >= seq || self.end_word(lane, seq).is_some();
+        let finished = |seq: u64| self.end_word(lane, seq).is_some();
+        // Only a step that was given up itself, and before its end was launched, owes no end.
+        let owes_nothing = armed == given_up && armed != ended;
         let begun = |seq: u64| {
             let begin = self.region.word(self.slot(lane, seq)).load(Ordering::Acquire);
             begin != 0 && lap_of(begin) == self.tag(seq)
         };
-        (armed == 0 || begun(armed) && finished(armed)) && (ended == 0 || finished(ended))
+        (armed == 0 || begun(armed) && (owes_nothing || finished(armed)))
+            && (ended == 0 || finished(ended))
     }
 
     pub(super) fn unclaimed(&self, lane: u16) -> u64 {
@@ -274,8 +277,9 @@ impl Inner {
     /// Reads the GPU's timer: host time before, 48-bit GPU time, host time after. With `spins` the
     /// timer's smallest step is measured too. `None` = it took too long.
     pub(super) fn probe(&self, tag: u64, spins: u64) -> Result<Option<Probe>, Code> {
-        let word = self.region.word(PROBE);
+        let [word, step] = [PROBE, PROBE + 8].map(|offset| self.region.word(offset));
         word.store(0, Ordering::Relaxed);
+        step.store(0, Ordering::Relaxed);
         let address = self.device_region + PROBE;
         let before = Time::now().as_nanos();
         // SAFETY: our kernel, our words, our stream; the context is current on this thread.
@@ -285,10 +289,11 @@ impl Inner {
         self.book(launched)?;
         let mut after;
         let stamp = loop {
-            // Acquire: the step word was stored before the stamp.
-            let stamp = word.load(Ordering::Acquire);
+            let stamp = word.load(Ordering::Relaxed);
             after = Time::now().as_nanos();
-            if stamp != 0 && lap_of(stamp) == tag {
+            // The two words may become visible in any order.
+            let measured = spins == 0 || lap_of(step.load(Ordering::Relaxed)) == tag;
+            if lap_of(stamp) == tag && measured {
                 break stamp;
             }
             let waited = Duration::from_nanos(after.saturating_sub(before));
@@ -297,7 +302,7 @@ impl Inner {
             }
             if waited > PROBE_SPIN { std::thread::yield_now() } else { std::hint::spin_loop() }
         };
-        let step = self.region.word(PROBE + 8).load(Ordering::Relaxed);
+        let step = step.load(Ordering::Relaxed);
         Ok(Some(Probe { before, stamp, after, step }))
     }
 

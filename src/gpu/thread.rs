@@ -56,31 +56,32 @@ impl Watch {
         Ok(Watch { handle, stop, unparker, process: std::process::id() })
     }
 
-    /// Ends the thread; one that hangs in the driver is left behind.
-    pub(super) fn stop(&self) {
+    /// Ends the thread; false = it hangs in the driver and is left behind.
+    pub(super) fn stop(&self) -> bool {
         self.stop.store(true, Ordering::Release);
         let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(handle) = handle else { return };
+        let Some(handle) = handle else { return true };
         if self.process != std::process::id() {
-            return;
+            return true;
         }
         self.unparker.unpark();
         let asked = Instant::now();
         while !handle.is_finished() {
             if asked.elapsed() > STOP_PATIENCE {
                 tracing::warn!("the GPU's clock thread hangs in the driver and is left behind");
-                return;
+                return false;
             }
             std::thread::sleep(Duration::from_millis(1))
         }
         // A panic there was reported by the panic hook; there is nothing left to undo here.
         let _ = handle.join();
+        true
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.stop()
+        self.stop();
     }
 }
 

@@ -202,8 +202,8 @@ pub enum CaptureError {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DetachError {
-    /// Steps were still under way after the patience given.
-    #[error("steps are still under way: stop stepping before detach; the memory is leaked")]
+    /// Steps were still under way after the patience given, or the driver hangs.
+    #[error("steps are still under way, or the driver hangs: the memory is leaked")]
     Busy,
     /// A captured graph or an engine kernel may still stamp.
     #[error("graphs or kernels of the engine may still stamp: the memory is kept on purpose")]
