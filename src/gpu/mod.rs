@@ -19,6 +19,7 @@
 #![allow(unsafe_code)] // Driver calls and the memory shared with the GPU; reasons at each block.
 
 mod attach;
+pub mod cupti;
 mod driver;
 mod fit;
 #[cfg(test)]

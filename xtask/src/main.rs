@@ -1,5 +1,6 @@
 //! Maintainers' tasks, run as `cargo xtask <task>`: rebuilds generated files that need more than cargo.
 
+mod cupti;
 mod ptx;
 
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 type Task = (&'static str, fn(check: bool) -> Result<(), String>);
 
 /// Everything `regenerate` rebuilds. A new family is one module and one row here.
-const TASKS: &[Task] = &[("ptx", ptx::regenerate)];
+const TASKS: &[Task] = &[("ptx", ptx::regenerate), ("cupti", cupti::regenerate)];
 
 const USAGE: &str = "\
 usage: cargo xtask regenerate [--check] [TASK]...
@@ -17,7 +18,8 @@ usage: cargo xtask regenerate [--check] [TASK]...
   regenerate --check  writes nothing, fails if a file differs from what would be written
 
   tasks (default: all):
-    ptx    kernels/stamp.ptx and kernels/stamp_test.ptx from the CUDA C++ beside them; needs clang 14";
+    ptx    kernels/stamp.ptx and kernels/stamp_test.ptx from the CUDA C++ beside them; needs clang 14
+    cupti  src/gpu/cupti/binding.rs from NVIDIA's headers on PyPI; needs bindgen and libclang";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
