@@ -249,7 +249,9 @@ fn what_nothing_feeds_is_absent_and_what_was_fed_is_there() {
     let fed = everything(manual_config()).text();
     // Readings of devices come from elsewhere.
     let device = |name: &str| {
-        ["llm_gpu_", "llm_stamps_", "llm_clock_"].iter().any(|part| name.starts_with(part))
+        ["llm_gpu_", "llm_stamps_", "llm_clock_", "llm_cupti_"]
+            .iter()
+            .any(|part| name.starts_with(part))
             && name != "llm_gpu_gap_seconds"
     };
     for row in &catalog::ROWS {

@@ -5,88 +5,21 @@
 #[path = "../src/gpu/cupti/mod.rs"]
 mod cupti;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard};
+#[allow(dead_code)] // Each test binary uses its own part.
+#[path = "common/cupti_stub.rs"]
+mod cupti_stub;
 
 use cupti::{Collector, Cupti, CuptiOptions, CuptiUnavailable, GraphTime, Stats, Subscription};
+use cupti_stub::Stub;
 
-/// `struct knobs` of the stub.
-#[repr(C)]
-struct Knobs {
-    version: u32,
-    subscribe_code: u32,
-    enable_code: u32,
-    flush_code: u32,
-    requests: u32,
-    strange: u32,
-    dropped: u64,
-    canned_size: usize,
-    calls: u32,
-    subscribed: u32,
-    kinds: u32,
-    driver_calls: u32,
-    depth: u32,
-    refused: u32,
-    misplaced: u32,
-    last_kind: u32,
-    last_id: u64,
-    clock: u64,
-    canned: [u8; 4096],
+/// What starting this stub ends in.
+trait Start {
+    fn options(&self) -> CuptiOptions;
+    fn start(&self) -> Result<Subscription, CuptiUnavailable>;
+    fn refusal(&self) -> Option<CuptiUnavailable>;
 }
 
-/// A copy of the stub with its own state, and the lock: a process has one subscription.
-struct Stub {
-    file: PathBuf,
-    knobs: *mut Knobs,
-    _one_at_a_time: MutexGuard<'static, ()>,
-}
-
-impl Stub {
-    /// Compiles the stub, without what `flags` leave out.
-    fn build(flags: &[&str]) -> Stub {
-        static LOCK: Mutex<()> = Mutex::new(());
-        static COPIES: AtomicU32 = AtomicU32::new(0);
-        let lock = LOCK.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let copy = COPIES.fetch_add(1, Ordering::Relaxed);
-        let folder = std::env::temp_dir();
-        let file = folder.join(format!("stepscope-cupti-stub-{}-{copy}.so", std::process::id()));
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cupti_stub.c");
-        let built = Command::new("cc")
-            .args([
-                "-std=c11",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
-                "-Wno-unused-variable",
-                "-O1",
-                "-shared",
-                "-fPIC",
-                "-o",
-            ])
-            .arg(&file)
-            .args(flags)
-            .arg(source)
-            .status()
-            .expect("a C compiler named cc");
-        assert!(built.success());
-        // SAFETY: our own file, whose constructors do nothing.
-        let library = unsafe { libloading::Library::new(&file) }.unwrap();
-        // SAFETY: the function of this name has this type, see the C file.
-        let knobs = unsafe {
-            library.get::<unsafe extern "C" fn() -> *mut Knobs>(b"stub_knobs\0").unwrap()()
-        };
-        std::mem::forget(library); // The knobs live in it.
-        Stub { file, knobs, _one_at_a_time: lock }
-    }
-
-    fn knobs(&mut self) -> &mut Knobs {
-        // SAFETY: the stub's static of the same layout; the stub touches it only inside calls,
-        // which this thread makes, and the borrow ends before the next one.
-        unsafe { &mut *self.knobs }
-    }
-
+impl Start for Stub {
     fn options(&self) -> CuptiOptions {
         CuptiOptions { mode: Cupti::Graphs, library: Some(self.file.clone()) }
     }
@@ -98,43 +31,6 @@ impl Stub {
     /// What starting ends in; drops a success.
     fn refusal(&self) -> Option<CuptiUnavailable> {
         self.start().err()
-    }
-
-    /// Cans an id, the launch of a graph, and the graph's time.
-    fn can(&mut self, correlation: u32, id: u64, start: u64, end: u64) {
-        let (low, high) = (|value: u64| value as u32, |value: u64| (value >> 32) as u32);
-        let words = [
-            vec![39, 3, low(id), high(id), correlation, 0],
-            vec![4, 514, 1, 0, 2, 0, 0, 0, correlation, 0],
-            vec![
-                51,
-                correlation,
-                low(start),
-                high(start),
-                low(end),
-                high(end),
-                0,
-                7,
-                0,
-                9,
-                0,
-                0,
-                0,
-                0,
-            ],
-        ];
-        for word in words.concat() {
-            let at = self.knobs().canned_size;
-            self.knobs().canned[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-            self.knobs().canned_size += 4;
-        }
-    }
-}
-
-impl Drop for Stub {
-    fn drop(&mut self) {
-        // A file left behind harms nobody.
-        let _ = std::fs::remove_file(&self.file);
     }
 }
 
@@ -254,7 +150,8 @@ fn delivered_buffers_are_walked_and_times_carry_their_step() {
     let expected = Stats { attributed: 2, invalid: 1, ..Stats::default() };
     assert_eq!(subscription.stats(), expected);
     // SAFETY: the stub looks at neither handle.
-    let id = unsafe { subscription.stream_id(std::ptr::null_mut(), std::ptr::dangling_mut()) };
+    let id =
+        unsafe { subscription.ids().stream_id(std::ptr::null_mut(), std::ptr::dangling_mut()) };
     assert_eq!(id, Some(42));
 }
 
@@ -327,9 +224,7 @@ fn without_the_driver_calls_records_there_are_times_without_ids() {
     assert!(!ids.push(1, 1));
     ids.pop();
     assert_eq!(stub.knobs().calls, calls);
-    stub.can(1, 1, 10, 20);
-    stub.knobs().canned.copy_within(64..120, 0); // The graph's time alone.
-    stub.knobs().canned_size = 56;
+    stub.can_time(1, 9, 10, 20);
     let times = poll(&mut subscription);
     assert_eq!((times.len(), times[0].external, subscription.stats().unattributed), (1, None, 1));
 }

@@ -50,6 +50,9 @@ pub(super) fn values(
         }
         Id::StampsUnclaimed => by_gpu(1, &|device, _| device.stamps.unclaimed.get()),
         Id::ClockJumps => by_gpu(1, &|device, _| device.stamps.clock_jumps.get()),
+        Id::CuptiRecords => {
+            by_gpu(labels::CUPTI_RECORD.len(), &|device, i| device.stamps.cupti[i].get())
+        }
         Id::ClockOffsetError => clocks(devices, names, |(error, _)| error),
         Id::ClockResolution => clocks(devices, names, |(_, resolution)| resolution),
         _ => return None,

@@ -78,6 +78,7 @@ struct Places {
     step_gpu: usize,
     step_host: usize,
     gpu_gap: usize,
+    gpu_graph: usize,
     sequences: usize,
     kv: usize,
     prompt: usize,
@@ -114,6 +115,7 @@ impl Distributions {
             step_gpu: place(Id::StepGpu),
             step_host: place(Id::StepHost),
             gpu_gap: place(Id::GpuGap),
+            gpu_graph: place(Id::GpuGraph),
             sequences: place(Id::StepSequences),
             kv: place(Id::KvStepUtilization),
             prompt: place(Id::RequestPromptTokens),
@@ -199,6 +201,9 @@ impl Distributions {
             Metric::StepHost => self.one(self.at.step_host, variant, value),
             Metric::GpuGap => {
                 self.one(self.at.gpu_gap, class * labels::WORK.len() + variant, value)
+            }
+            Metric::GpuGraph => {
+                self.one(self.at.gpu_graph, class * labels::PHASE.len() + variant, value)
             }
             Metric::Batch => self.one(self.at.sequences, 0, value),
             Metric::KvUsage => {

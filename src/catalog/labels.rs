@@ -64,6 +64,9 @@ pub const STAMP_LOST: &[&str] = &[
 ];
 /// Why a GPU ran below its clocks.
 pub const THROTTLE: &[&str] = &["thermal", "power_brake", "power_cap"];
+/// What became of a record of CUPTI; `attributed` = its step was found.
+pub const CUPTI_RECORD: &[&str] =
+    &["attributed", "unattributed", "invalid", "dropped", "unreadable"];
 /// What an XID error means for the worker.
 pub const XID_CLASS: &[&str] = &["fatal", "app", "notice"];
 /// Clock domains of a GPU.

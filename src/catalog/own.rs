@@ -1,7 +1,7 @@
 //! How far the instrument itself can be trusted.
 
 use super::grid;
-use super::labels::{INVALID, STAMP_LOST, STEP_SOURCE};
+use super::labels::{CUPTI_RECORD, INVALID, STAMP_LOST, STEP_SOURCE};
 use super::schema::{By, Healthy, Id, Kind, Label, Presence, Row, Tier, Unit};
 
 pub(super) const ROWS: &[Row] = &[
@@ -136,6 +136,19 @@ pub(super) const ROWS: &[Row] = &[
         split: &[],
         presence: Presence::WhenFed,
         help: "Captured stamps that found no step armed.",
+        healthy: None,
+        aliases: &[],
+    },
+    Row {
+        id: Id::CuptiRecords,
+        name: "llm_cupti_records_total",
+        kind: Kind::Counter,
+        unit: Unit::Count,
+        tier: Tier::Own,
+        by: By::Gpu,
+        split: &[Label { name: "result", values: CUPTI_RECORD }],
+        presence: Presence::WhenFed,
+        help: "Records of CUPTI by what became of them; absent while CUPTI is off.",
         healthy: None,
         aliases: &[],
     },

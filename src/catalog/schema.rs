@@ -250,6 +250,8 @@ pub enum Id {
     GpuEnergy = 70,
     GpuClock = 71,
     GpuPcieReplays = 72,
+    GpuGraph = 73,
+    CuptiRecords = 74,
 }
 
 impl Row {

@@ -4,6 +4,7 @@
 //! It may synchronise (module load, registration), so it belongs after the engine's own start-up and
 //! not into the serving path.
 
+use super::cupti::{Cupti, Subscription};
 use super::driver::{Context, Driver, Failed, Function, Missing, Module, StreamHandle};
 use super::fit::{Fit, Verdict};
 use super::inner::{Inner, Kernels, Parts, RESOLUTION_SPINS, Tags};
@@ -45,6 +46,8 @@ pub(super) struct Attached {
     pub(super) fit: Fit,
     pub(super) tags: Tags,
     pub(super) identity: Identity,
+    /// CUPTI, if it was asked for and came.
+    pub(super) subscription: Option<Subscription>,
 }
 
 /// What a device is called.
@@ -90,8 +93,9 @@ pub(super) fn attach(
         compute_major,
     };
     let parts = Builder::new(driver.clone(), options)?.build(context, options)?;
-    let (inner, fit, tags) = first_light(parts, cells)?;
-    Ok(Attached { inner: Arc::new(inner), fit, tags, identity })
+    let (mut inner, fit, tags) = first_light(parts, cells)?;
+    let subscription = super::graphs::start(&mut inner, options);
+    Ok(Attached { inner: Arc::new(inner), fit, tags, identity, subscription })
 }
 
 /// The context of the stream, or the current one for a default stream.
@@ -258,6 +262,7 @@ impl Builder {
             module: self.module.take().unwrap_or(0),
             context,
             own_stream: self.stream.take().unwrap_or(0),
+            phases: if options.cupti.mode == Cupti::Off { 0 } else { options.slots as usize },
         })
     }
 }

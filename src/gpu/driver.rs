@@ -74,7 +74,7 @@ macro_rules! driver_table {
             )*
             $(
                 /// The driver's function of this name, if it has it.
-                #[allow(non_snake_case)]
+                #[allow(non_snake_case, dead_code)] // One is only looked for.
                 pub(super) unsafe fn $extra(&self, $($e: $ek),*) -> Option<Code> {
                     // SAFETY: the caller's promise; the signature is the driver's.
                     self.$extra.map(|call| unsafe { call($($e),*) })
@@ -120,6 +120,7 @@ driver_table! {
         cuDriverGetVersion(version: *mut c_int);
         cuDeviceGetPCIBusId(text: *mut c_char, bytes: c_int, device: c_int);
         cuDeviceGetName(text: *mut c_char, bytes: c_int, device: c_int);
+        cuGetExportTable(table: *mut *const c_void, id: *const c_void);
     }
 }
 
@@ -150,6 +151,11 @@ impl Driver {
         // SAFETY: writes one int to the place given; needs no context.
         let code = unsafe { self.cuDriverGetVersion(&mut version) }?;
         (code == 0).then_some(version)
+    }
+
+    /// Does it have the side door that CUPTI needs? Stubs and stand-ins of the driver have none.
+    pub(super) fn has_export_table(&self) -> bool {
+        self.cuGetExportTable.is_some()
     }
 
     /// PCI bus id of a device, the name by which NVML knows it too.

@@ -1,6 +1,8 @@
 //! `Gpu`: the handle of an attachment, from attach to detach.
 
 use super::attach::{self, Attached, Identity, Pushed, Relaxed};
+use super::cupti::CuptiUnavailable;
+use super::graphs::Graphs;
 use super::inner::Inner;
 use super::lane::Lane;
 use super::layout::DETACHED;
@@ -11,7 +13,7 @@ use super::words::{
     ClockState, DetachError, GpuUnavailable, LaneCounts, LaneError, Options, Progress, RawStream,
     Resolution,
 };
-use crate::record::{Device, Time};
+use crate::record::{Device, Recorder, Time};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -36,17 +38,19 @@ impl Gpu {
     /// # Errors
     /// Why there are no stamps: a value to log. Nothing is left behind.
     pub fn attach(stream: RawStream, options: &Options) -> Result<Gpu, GpuUnavailable> {
-        Gpu::attach_for(stream, options, &Device(Arc::default()))
+        Gpu::attach_for(stream, options, &Device(Arc::default()), None)
     }
 
     pub(crate) fn attach_for(
         stream: RawStream,
         options: &Options,
         device: &Device,
+        graph_times: Option<Recorder>,
     ) -> Result<Gpu, GpuUnavailable> {
-        let Attached { inner, fit, tags, identity } =
+        let Attached { inner, fit, tags, identity, subscription } =
             attach::attach(stream, options, device.0.clone())?;
-        let watch = Watch::start(inner.clone(), fit, tags)
+        let graphs = subscription.map(|subscription| Graphs::new(subscription, graph_times));
+        let watch = Watch::start(inner.clone(), fit, tags, graphs)
             .map_err(|cause| GpuUnavailable::Thread(cause.to_string()))?;
         Ok(Gpu { inner, watch: Arc::new(watch), identity: Arc::new(identity) })
     }
@@ -99,6 +103,14 @@ impl Gpu {
     /// What the device and its driver are called.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Whether CUPTI gives graph times too; `llm_cupti_records_total` counts what comes.
+    ///
+    /// # Errors
+    /// Why it does not, for good. Stamps go on without it.
+    pub fn cupti(&self) -> Result<(), CuptiUnavailable> {
+        self.inner.ids.as_ref().map(|_| ()).map_err(|why| *why)
     }
 
     /// The CUDA error that ended the stamps for good, if one did.

@@ -1,5 +1,6 @@
 //! What the handle, the lanes and the clock thread of one attachment share.
 
+use super::cupti::{CuptiUnavailable, ExternalIds};
 use super::driver::{Code, Context, Driver, Failed, Function, Module, StreamHandle, is_final};
 use super::fit::{Fit, Round};
 use super::layout::{
@@ -9,10 +10,10 @@ use super::layout::{
 use super::map::Published;
 use super::region::Region;
 use super::words::{LaneCounts, Lost, Progress};
-use crate::record::{DeviceCells, Time};
+use crate::record::{DeviceCells, Phase, Time};
 use crossbeam_utils::CachePadded;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// So many failed calls in a row end the stamps, whatever their codes.
@@ -48,10 +49,14 @@ pub(super) struct LaneBook {
     pub(super) done: AtomicU64,
     pub(super) late: AtomicU64,
     pub(super) lost: [AtomicU64; Lost::ALL.len()],
+    /// CUPTI's number of the lane's stream, plus 1; 0 = not known.
+    pub(super) cupti_stream: AtomicU64,
+    /// Phase of each remembered step, by slot; empty while CUPTI is off.
+    pub(super) phases: Box<[AtomicU8]>,
 }
 
 impl LaneBook {
-    pub(super) fn new() -> LaneBook {
+    pub(super) fn new(phases: usize) -> LaneBook {
         LaneBook {
             issued: AtomicU64::new(0),
             begun: AtomicU64::new(0),
@@ -62,7 +67,26 @@ impl LaneBook {
             done: AtomicU64::new(0),
             late: AtomicU64::new(0),
             lost: Default::default(),
+            cupti_stream: AtomicU64::new(0),
+            phases: (0..phases).map(|_| AtomicU8::new(0)).collect(),
         }
+    }
+
+    /// Notes the phase of a step, where somebody will ask for it.
+    #[inline]
+    pub(super) fn set_phase(&self, seq: u64, phase: Phase) {
+        if let Some(mask) = self.phases.len().checked_sub(1) {
+            self.phases[seq as usize & mask].store(phase as u8, Ordering::Relaxed)
+        }
+    }
+
+    /// The phase of a step that is still remembered.
+    pub(super) fn phase(&self, seq: u64) -> Option<u8> {
+        let mask = self.phases.len().checked_sub(1)?;
+        let phase = self.phases[seq as usize & mask].load(Ordering::Acquire);
+        let issued = self.issued.load(Ordering::Acquire);
+        let remembered = seq != 0 && seq <= issued && issued - seq <= mask as u64;
+        remembered.then_some(phase)
     }
 }
 
@@ -92,6 +116,8 @@ pub(super) struct Inner {
     pub(super) jumps: AtomicU64,
     pub(super) last_round: AtomicU64,
     pub(super) device: Arc<DeviceCells>,
+    /// Marks launches with their step, for CUPTI; or why there are no graph times.
+    pub(super) ids: Result<ExternalIds, CuptiUnavailable>,
 }
 
 /// What `attach` has made ready, with nothing running yet.
@@ -106,11 +132,14 @@ pub(super) struct Parts {
     pub(super) module: Module,
     pub(super) context: Context,
     pub(super) own_stream: StreamHandle,
+    /// Steps whose phase each lane remembers.
+    pub(super) phases: usize,
 }
 
 impl Inner {
     pub(super) fn new(parts: Parts, fit: &Fit, device: Arc<DeviceCells>) -> Inner {
-        let lanes = (0..parts.lanes).map(|_| CachePadded::new(LaneBook::new())).collect();
+        let lanes =
+            (0..parts.lanes).map(|_| CachePadded::new(LaneBook::new(parts.phases))).collect();
         // Counted from 0: a rate cannot see a jump from absent to 1.
         let stamps = &device.stamps;
         stamps.lost.iter().chain([&stamps.unclaimed, &stamps.clock_jumps]).for_each(|c| c.add(0));
@@ -136,6 +165,7 @@ impl Inner {
             jumps: AtomicU64::new(0),
             last_round: AtomicU64::new(Time::now().as_nanos()),
             device,
+            ids: Err(CuptiUnavailable::Off),
         }
     }
 
@@ -218,6 +248,13 @@ impl Inner {
     pub(super) fn end_word(&self, lane: u16, seq: u64) -> Option<u64> {
         let end = self.region.word(self.slot(lane, seq) + SLOT_BYTES - 8).load(Ordering::Acquire);
         (end != 0 && lap_of(end) == self.tag(seq)).then_some(end)
+    }
+
+    /// Begin and end word of a step, if both are there and that step's.
+    pub(super) fn border_words(&self, lane: u16, seq: u64) -> Option<[u64; 2]> {
+        let begin = self.region.word(self.slot(lane, seq)).load(Ordering::Acquire);
+        let end = self.end_word(lane, seq)?;
+        (begin != 0 && lap_of(begin) == self.tag(seq)).then_some([begin, end])
     }
 
     /// How far a lane is: looks at the newest 64 steps' end words.

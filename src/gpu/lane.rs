@@ -3,6 +3,7 @@
 //! No verb allocates, locks, blocks or panics. `begin` is one capture check and one launch, `end`
 //! one launch; `end_in_graph` and `settle` call nothing at all.
 
+use super::graphs::{self, Marker};
 use super::inner::Inner;
 use super::resolve;
 use super::slot;
@@ -11,6 +12,7 @@ use super::ticket::{State, StepInfo, StepTicket};
 use super::words::{CaptureError, DeviceHandle, LaneError, Lost, Point, RawStream, Resolution};
 use crate::record::{Launch, Settled, Shape, StepClock, StepSource, Ticket, Time};
 use std::cell::Cell;
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +31,7 @@ pub struct Lane {
     stream: RawStream,
     /// The newest step that was launched; 0 = none.
     last_armed: u64,
+    marker: Marker,
     _one_thread: PhantomData<Cell<()>>,
 }
 
@@ -59,12 +62,20 @@ impl Lane {
             (next < u32::from(inner.lanes_max)).then_some(next + 1)
         });
         let id = taken.map_err(|_| LaneError::Exhausted)? as u16;
+        let ids = inner.ids.as_ref().ok().copied();
+        if let (Some(ids), Some(book)) = (ids, inner.lane(id)) {
+            // SAFETY: the context was just answered for the stream, which is live by the promise of
+            // `RawStream`.
+            let number = unsafe { ids.stream_id(pointer(inner.context), pointer(stream.0)) };
+            book.cupti_stream.store(number.map_or(0, |n| u64::from(n) + 1), Ordering::Relaxed)
+        }
         Ok(Lane {
             inner: inner.clone(),
             _watched: watch.clone(),
             id,
             stream,
             last_armed: 0,
+            marker: Marker::new(ids),
             _one_thread: PhantomData,
         })
     }
@@ -107,6 +118,8 @@ impl Lane {
         let seq = book.issued.load(Ordering::Relaxed) + 1;
         let offset = inner.slot(self.id, seq);
         slot::issue(&book.issued, inner.region.slot(offset), seq);
+        book.set_phase(seq, info.phase);
+        self.marker.begin(self.id, seq);
         ticket.seq = seq;
         ticket.prev = self.last_armed;
         ticket.tag = inner.tag(seq);
@@ -133,6 +146,7 @@ impl Lane {
     /// Launches the end stamp, directly after the last launch of the step and before the engine's
     /// own event: then a settle after that event's wait never finds it pending.
     pub fn end(&mut self, ticket: &mut StepTicket) {
+        self.marker.end();
         let Some(book) = self.open_book(ticket) else { return };
         let inner = &*self.inner;
         let (ring, cell) = inner.addresses(self.id);
@@ -160,6 +174,7 @@ impl Lane {
 
     /// The graph that was just launched on this lane's stream holds a captured [`Point::End`].
     pub fn end_in_graph(&mut self, ticket: &mut StepTicket) {
+        self.marker.end();
         let Some(book) = self.open_book(ticket) else { return };
         book.ended.store(ticket.seq, Ordering::Relaxed);
         ticket.info.graph = true;
@@ -184,6 +199,7 @@ impl Lane {
 
     /// The step did not run.
     pub fn abandon(&mut self, ticket: StepTicket) {
+        self.marker.end();
         let Some(book) = self.inner.lane(self.id) else { return };
         let ours = ticket.owner == self.inner.owner() && ticket.lane == self.id;
         if !ours {
@@ -216,6 +232,7 @@ impl Lane {
         let words = [ring, cell, 8 * point as u64, u64::from(point == Point::End)];
         // Before the launch: from then on a graph may hold our addresses.
         self.inner.retained.store(true, Ordering::Relaxed);
+        graphs::note_capture();
         // SAFETY: our kernel on the lane's ring and cell, which are kept for ever from here on.
         let launched =
             unsafe { self.inner.driver.launch(self.inner.kernels.mark, capturing.0, words) };
@@ -228,6 +245,11 @@ impl Lane {
         let (ring, cell) = self.inner.addresses(self.id);
         DeviceHandle { ring, cell }
     }
+}
+
+/// A handle of the driver as the pointer it is.
+fn pointer(handle: usize) -> *mut c_void {
+    std::ptr::with_exposed_provenance_mut(handle)
 }
 
 impl StepClock for Lane {

@@ -24,6 +24,7 @@ mod driver;
 mod fit;
 #[cfg(test)]
 mod fit_tests;
+mod graphs;
 mod handle;
 mod inner;
 mod lane;

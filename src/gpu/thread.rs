@@ -1,10 +1,11 @@
-//! The thread `stepscope-gpu`: keeps the clock's map true, and watches that steps finish.
+//! The thread `stepscope-gpu`: keeps the clock's map true, watches that steps finish, polls CUPTI.
 //!
 //! It makes the context current once, sets its capture mode to relaxed once, and from then on only
 //! launches probes on a stream of its own. Steps never pass through it.
 
 use super::driver::{Code, Failed};
 use super::fit::{Fit, Verdict};
+use super::graphs::Graphs;
 use super::inner::{Inner, RESOLUTION_SPINS, Tags};
 use crate::record::Time;
 use crossbeam_utils::sync::{Parker, Unparker};
@@ -38,13 +39,18 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(inner: Arc<Inner>, fit: Fit, tags: Tags) -> std::io::Result<Watch> {
+    pub(super) fn start(
+        inner: Arc<Inner>,
+        fit: Fit,
+        tags: Tags,
+        graphs: Option<Graphs>,
+    ) -> std::io::Result<Watch> {
         let parker = Parker::new();
         let unparker = parker.unparker().clone();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let handle = std::thread::Builder::new().name("stepscope-gpu".into()).spawn(move || {
-            let mut watcher = Watcher::new(inner, fit, tags);
+            let mut watcher = Watcher::new(inner, fit, tags, graphs);
             if watcher.enter().is_ok() {
                 while !stopped.load(Ordering::Acquire) && watcher.tick() {
                     parker.park_timeout(TICK)
@@ -98,10 +104,12 @@ struct Watcher {
     unclaimed: u64,
     /// By lane: the newest finished step, and since when it has been that.
     finished: Vec<(u64, Time)>,
+    /// CUPTI, where it runs.
+    graphs: Option<Graphs>,
 }
 
 impl Watcher {
-    fn new(inner: Arc<Inner>, fit: Fit, tags: Tags) -> Watcher {
+    fn new(inner: Arc<Inner>, fit: Fit, tags: Tags, graphs: Option<Graphs>) -> Watcher {
         let now = Time::now();
         let resolution = fit.map().resolution;
         let finished = vec![(0, now); usize::from(inner.lanes_max)];
@@ -116,6 +124,7 @@ impl Watcher {
             steps_at_round: 0,
             unclaimed: 0,
             finished,
+            graphs,
         }
     }
 
@@ -140,6 +149,7 @@ impl Watcher {
         let now = Time::now();
         self.watch_lanes(now);
         self.count_unclaimed();
+        self.take_graph_times();
         if now >= self.next_round {
             // An error is booked by the breaker, which the next tick reads.
             let _ = self.clock_round();
@@ -178,6 +188,12 @@ impl Watcher {
         let all: u64 = (0..self.inner.lanes_max).map(|lane| self.inner.unclaimed(lane)).sum();
         self.inner.device.stamps.unclaimed.add(all.saturating_sub(self.unclaimed));
         self.unclaimed = all
+    }
+
+    fn take_graph_times(&mut self) {
+        if let Some(graphs) = &mut self.graphs {
+            graphs.poll(&self.inner)
+        }
     }
 
     fn clock_round(&mut self) -> Result<(), Code> {
@@ -220,6 +236,7 @@ impl Watcher {
     /// What is not watched any more is not known any more.
     fn leave(&mut self) {
         self.count_unclaimed();
+        self.take_graph_times();
         self.inner.device.stamps.set_clock(None, None);
         self.inner.device.stamps.set_stuck_since(None)
     }

@@ -1,5 +1,6 @@
 //! The words of the GPU part: what can be asked for, what can be answered, and what can go wrong.
 
+use super::cupti::CuptiOptions;
 use super::layout::{LANES_MAX, SLOTS_MAX, SLOTS_MIN};
 use crate::catalog::labels;
 use crate::record::Time;
@@ -58,6 +59,9 @@ pub struct Options {
     pub nvml: bool,
     /// NVML's library; `None` = the driver's.
     pub nvml_library: Option<PathBuf>,
+    /// Whether CUPTI times whole graphs too; off by default. Its start must come before the engine
+    /// captures its first graph, and what came of it is [`Gpu::cupti`](super::Gpu::cupti).
+    pub cupti: CuptiOptions,
     /// Other stamp kernels, for tests of the tests.
     #[doc(hidden)]
     pub ptx: Option<CString>,
@@ -72,6 +76,7 @@ impl Default for Options {
             gpu_id: None,
             nvml: true,
             nvml_library: None,
+            cupti: CuptiOptions::default(),
             ptx: None,
         }
     }

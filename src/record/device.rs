@@ -151,6 +151,8 @@ pub(crate) struct StampCells {
     pub(crate) lost: [Told; labels::STAMP_LOST.len()],
     pub(crate) unclaimed: Told,
     pub(crate) clock_jumps: Told,
+    /// By the index of `labels::CUPTI_RECORD`.
+    pub(crate) cupti: [Told; labels::CUPTI_RECORD.len()],
     clock_error_ns: AtomicU64,
     clock_resolution_ns: AtomicU64,
     /// End of the newest finished step, host ns; 0 = none yet.
@@ -169,6 +171,7 @@ impl Default for DeviceCells {
                 lost: Default::default(),
                 unclaimed: Told::default(),
                 clock_jumps: Told::default(),
+                cupti: Default::default(),
                 clock_error_ns: AtomicU64::new(UNTOLD),
                 clock_resolution_ns: AtomicU64::new(UNTOLD),
                 last_end: AtomicU64::new(0),

@@ -54,6 +54,8 @@ pub(crate) enum Metric {
     TtftResidual = 20,
     PromptTokens = 21,
     GeneratedTokens = 22,
+    /// variant = phase, class = device
+    GpuGraph = 23,
 }
 
 impl Event {
@@ -111,7 +113,7 @@ impl Event {
 }
 
 impl Metric {
-    const ALL: [Metric; 22] = [
+    const ALL: [Metric; 23] = [
         Metric::Gap,
         Metric::Ttft,
         Metric::TtftUser,
@@ -134,6 +136,7 @@ impl Metric {
         Metric::TtftResidual,
         Metric::PromptTokens,
         Metric::GeneratedTokens,
+        Metric::GpuGraph,
     ];
 
     /// The metric with this number.

@@ -187,6 +187,10 @@ impl Core {
         self.out.flush()
     }
 
+    pub(super) fn graph_time(&mut self, phase: u8, ns: u64) {
+        self.sample(Metric::GpuGraph, phase, self.device, self.span(ns, 0))
+    }
+
     /// Books the request's time to first token, once.
     pub(super) fn ttft(&mut self, req: &mut Request, at: u64) {
         req.flags |= flag::TTFT;

@@ -180,6 +180,15 @@ impl Recorder {
         Step { time, begin: open.begin, shape: open.shape, source }
     }
 
+    /// The device time of one graph, measured beside the stamps; `phase` is the index of its step's.
+    #[allow(dead_code)] // Its caller belongs to the GPU part, which a build may leave out.
+    pub(crate) fn graph_time(&mut self, phase: u8, ns: u64) {
+        if let Some(core) = &mut self.core {
+            core.graph_time(phase, ns);
+            core.out.flush()
+        }
+    }
+
     /// tok\[i\] of every sequence of the batch, with the number of tokens the step accepted for it;
     /// 0 (a chunk of prompt, nothing sampled) is allowed and records nothing.
     ///

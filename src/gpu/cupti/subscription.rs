@@ -67,6 +67,9 @@ impl Collector {
     }
 }
 
+/// `cuptiGetStreamId`.
+type StreamId = unsafe extern "C" fn(CUcontext, CUstream, *mut u32) -> CUptiResult;
+
 /// CUPTI's name for us.
 struct Subscriber(CUpti_SubscriberHandle);
 
@@ -193,6 +196,7 @@ impl Subscription {
         ExternalIds {
             push: self.functions.cuptiActivityPushExternalCorrelationId,
             pop: self.functions.cuptiActivityPopExternalCorrelationId,
+            stream_id: self.functions.cuptiGetStreamId,
             owner: self.with_ids.then_some(self.guard.owner()),
         }
     }
@@ -248,18 +252,6 @@ impl Subscription {
             flush_errors: self.flush_errors,
         }
     }
-
-    /// CUPTI's number of a stream, as in [`GraphTime::stream`]; None if CUPTI does not say.
-    ///
-    /// # Safety
-    /// `context` is a living `CUcontext` or NULL for the current one, `stream` a living stream of it.
-    pub unsafe fn stream_id(&self, context: *mut c_void, stream: *mut c_void) -> Option<u32> {
-        let mut id = 0;
-        let call = self.functions.cuptiGetStreamId?;
-        // SAFETY: the handles are the caller's promise; CUPTI writes one u32, which is ours.
-        let code = unsafe { call(context.cast(), stream.cast(), &mut id) };
-        (code == SUCCESS).then_some(id)
-    }
 }
 
 impl Drop for Subscription {
@@ -291,6 +283,7 @@ impl Drop for Subscription {
 pub struct ExternalIds {
     push: unsafe extern "C" fn(CUpti_ExternalCorrelationKind, u64) -> CUptiResult,
     pop: unsafe extern "C" fn(CUpti_ExternalCorrelationKind, *mut u64) -> CUptiResult,
+    stream_id: Option<StreamId>,
     /// The pool's owner; none where CUPTI writes no ids.
     owner: Option<u64>,
 }
@@ -305,6 +298,18 @@ impl ExternalIds {
         let id = external_id(lane, seq);
         // SAFETY: takes numbers only, on any thread; the library is never unloaded.
         unsafe { (self.push)(EXTERNAL_KIND_CUSTOM0, id) == SUCCESS }
+    }
+
+    /// CUPTI's number of a stream, as in [`GraphTime::stream`]; None if CUPTI does not say.
+    ///
+    /// # Safety
+    /// `context` is a living `CUcontext` or NULL for the current one, `stream` a living stream of it.
+    pub unsafe fn stream_id(&self, context: *mut c_void, stream: *mut c_void) -> Option<u32> {
+        let mut id = 0;
+        let call = self.stream_id?;
+        // SAFETY: the handles are the caller's promise; CUPTI writes one u32, which is ours.
+        let code = unsafe { call(context.cast(), stream.cast(), &mut id) };
+        (code == SUCCESS).then_some(id)
     }
 
     /// Ends what `push` began. Without a push before it, CUPTI refuses and nothing changes.
