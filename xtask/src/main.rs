@@ -18,7 +18,7 @@ usage: cargo xtask regenerate [--check] [TASK]...
   regenerate --check  writes nothing, fails if a file differs from what would be written
 
   tasks (default: all):
-    ptx    kernels/stamp.ptx and kernels/stamp_test.ptx from the CUDA C++ beside them; needs clang 14
+    ptx    the PTX in kernels/ from the CUDA C++ beside it; needs clang 14
     cupti  src/gpu/cupti/binding.rs from NVIDIA's headers on PyPI; needs bindgen and libclang";
 
 fn main() -> ExitCode {
