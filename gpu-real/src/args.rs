@@ -30,6 +30,9 @@ pub struct Args {
     /// CUDA's number of the card
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub device: u16,
+    /// Other stamp kernels, to see that the rows notice
+    #[arg(long, hide = true)]
+    pub stamps: Option<PathBuf>,
     /// What a process started by this program does
     #[arg(long, hide = true)]
     pub part: Option<String>,
@@ -43,7 +46,12 @@ impl Args {
         if self.quick {
             words.push("--quick".into())
         }
-        let files = [("--driver", &self.driver), ("--cupti", &self.cupti), ("--nvml", &self.nvml)];
+        let files = [
+            ("--driver", &self.driver),
+            ("--cupti", &self.cupti),
+            ("--nvml", &self.nvml),
+            ("--stamps", &self.stamps),
+        ];
         for (name, file) in files {
             if let Some(file) = file {
                 words.extend([name.into(), file.into()])

@@ -2,6 +2,7 @@
 
 use libloading::Library;
 use std::ffi::{OsStr, c_char, c_int, c_uint, c_void};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 
 /// The driver's own name of its library.
@@ -24,10 +25,11 @@ impl std::error::Error for Refused {}
 
 macro_rules! driver_table {
     ($($call:ident($($name:ident: $kind:ty),*);)*) => {
-        /// The driver's functions. The library stays loaded for ever.
+        /// The driver's functions.
         #[allow(non_snake_case)] // The driver's names, so that they can be searched for.
         pub struct Driver {
-            library: Library,
+            /// Never unloaded: the driver has threads of its own, and stepscope may be in it.
+            library: ManuallyDrop<Library>,
             $($call: unsafe extern "C" fn($($kind),*) -> c_int,)*
         }
 
@@ -40,7 +42,7 @@ macro_rules! driver_table {
                         *unsafe { library.get(name.as_bytes()) }
                             .map_err(|_| format!("the driver has no {}", stringify!($call)))?
                     },)*
-                    library,
+                    library: ManuallyDrop::new(library),
                 })
             }
 

@@ -5,7 +5,7 @@
 use crate::args::Args;
 use crate::driver::{Driver, Refused};
 use anyhow::{Context, Result, anyhow};
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{CStr, CString, c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::AtomicU64;
 use stepscope::gpu::{Gpu, GpuUnavailable, Options, RawStream};
@@ -103,8 +103,8 @@ impl Engine {
     /// # Errors
     /// Why there are no stamps.
     pub fn attach(&self, args: &Args, lanes: u16) -> Result<Gpu, GpuUnavailable> {
-        let library = args.driver.clone();
-        let options = Options { lanes, library, nvml: false, ..Options::default() };
+        let (library, ptx) = (args.driver.clone(), args.stamps.as_deref().and_then(text_of));
+        let options = Options { lanes, library, ptx, nvml: false, ..Options::default() };
         let tries = if self.driver.is_fake() { 10 } else { 1 };
         let mut attached = Gpu::attach(RawStream::LEGACY, &options);
         for _ in 1..tries {
@@ -143,10 +143,12 @@ impl Engine {
     /// Device memory, zeroed.
     pub fn device_memory(&self, bytes: usize) -> Result<u64, Refused> {
         let mut place = 0;
-        // SAFETY: writes one address, then sets the bytes that it has just got.
+        // SAFETY: writes one address, then sets the bytes that it has just got. The wait is for the
+        // legacy stream, in which they are set: the engine's streams are not ordered behind it.
         unsafe {
             self.driver.cuMemAlloc_v2(&mut place, bytes)?;
             self.driver.cuMemsetD8_v2(place, 0, bytes)?;
+            self.driver.cuStreamSynchronize(0)?;
         }
         Ok(place)
     }
@@ -263,6 +265,10 @@ impl Stream {
         // SAFETY: streams of the engine live as long as the process.
         unsafe { RawStream::from_ptr(std::ptr::with_exposed_provenance_mut(self.0)) }
     }
+}
+
+fn text_of(file: &std::path::Path) -> Option<CString> {
+    CString::new(std::fs::read(file).ok()?).ok()
 }
 
 /// Compiles a PTX text that ends with a NUL.

@@ -26,6 +26,8 @@ struct Report {
     card: Option<Card>,
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
     ok: bool,
     passed: Vec<u8>,
     failed: Vec<u8>,
@@ -60,6 +62,7 @@ pub fn run(args: &Args) -> bool {
         fake_driver: false,
         card: None,
         skipped: None,
+        error: None,
         ok: true,
         passed: vec![],
         failed: vec![],
@@ -82,7 +85,7 @@ pub fn run(args: &Args) -> bool {
         Err(Absent::Broken(why)) => {
             eprintln!("failed: {why}");
             report.ok = false;
-            report.skipped = Some(why)
+            report.error = Some(why)
         }
     }
     report.end();
@@ -91,7 +94,9 @@ pub fn run(args: &Args) -> bool {
 
 /// The card that was asked for, and whether it is the fake one.
 fn find(args: &Args) -> Result<(Card, bool), Absent> {
-    let driver = Driver::load(args.driver.as_deref()).map_err(Absent::NoCard)?;
+    // A library that was named and is no driver is a mistake, not a machine without one.
+    let absent = if args.driver.is_some() { Absent::Broken } else { Absent::NoCard };
+    let driver = Driver::load(args.driver.as_deref()).map_err(absent)?;
     let broken = |refused: crate::driver::Refused| match refused.code {
         STUB_LIBRARY | NO_DEVICE => Absent::NoCard(refused.to_string()),
         _ => Absent::Broken(refused.to_string()),
@@ -179,7 +184,7 @@ impl Report {
     }
 
     fn end(&self) {
-        if self.skipped.is_none() {
+        if self.card.is_some() {
             eprintln!("passed {:?}, failed {:?}", self.passed, self.failed)
         }
         match serde_json::to_string(self) {

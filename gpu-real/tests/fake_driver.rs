@@ -88,8 +88,31 @@ fn without_a_driver_it_says_so_and_ends_well() {
 }
 
 #[test]
-fn a_library_that_is_no_driver_is_named() {
+fn a_named_library_that_is_no_driver_is_a_failure() {
     let output = gpu_real(&["--driver", "libc.so.6"]);
     let report = json(&output);
-    assert_eq!(report["skipped"], "the driver has no cuInit");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        (&report["ok"], &report["error"]),
+        (&false.into(), &"the driver has no cuInit".into())
+    );
+}
+
+#[test]
+fn stamps_that_lie_fail_their_row_and_the_run() {
+    // The direct begin stamp tells a time 50 us too early.
+    let truth = include_str!("../../kernels/stamp.ptx");
+    let read = "mov.u64 %rd1, %globaltimer;";
+    let lie = format!("{read}\n\tadd.s64 %rd1, %rd1, -50000;");
+    let lying = truth.replacen(read, &lie, 1);
+    assert_ne!(lying, truth);
+    let file = std::env::temp_dir().join(format!("lying-stamps-{}.ptx", std::process::id()));
+    std::fs::write(&file, lying).unwrap();
+    let words = ["--driver", &fake(), "--quick", "--only", "5", "--stamps"];
+    let output = gpu_real(&[&words[..], &[file.to_str().unwrap()]].concat());
+    std::fs::remove_file(file).unwrap();
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!((&report["ok"], &report["failed"]), (&false.into(), &serde_json::json!([5])));
+    assert_eq!(verdict(&report, 5, "times that are another step's"), "fail");
 }

@@ -9,7 +9,8 @@ use anyhow::Result;
 use stepscope::gpu::{DeviceHandle, Gpu, Lane, Resolution, StepTime};
 
 const ADDED_MAX_US: f64 = 3.0;
-const WORK_NS: u64 = 2_000;
+/// Longer than a launch takes, or the GPU would wait for the host and hide what stamps cost.
+const WORK_NS: u64 = 6_000;
 /// Marks are known on the host's clock, rounded to ns.
 const ROUNDING_NS: i64 = 2;
 

@@ -106,7 +106,7 @@ pub fn width(args: &Args, row: &mut Row) -> Result<()> {
     row.at_most("half width, idle, median", median(&mut idle.halves_us), "us", HALF_MAX_US);
     row.reported("half width, idle, p99", percentile(&mut idle.halves_us, 0.99), "us");
     row.exactly("unsound rounds, idle", idle.unsound, 0);
-    row.exactly("rounds given up, idle", idle.gave_up, 0);
+    row.at_most("rounds given up, idle", idle.gave_up as f64, "", 0.0);
     let stop = AtomicBool::new(false);
     let busy = std::thread::scope(|scope| {
         let load = scope.spawn(|| saturate(&engine, row.fake, &stop));
