@@ -30,6 +30,9 @@ pub struct Args {
     /// CUDA's number of the card
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub device: u16,
+    /// Judge the fake driver's times as if they were a card's
+    #[arg(long, hide = true)]
+    pub judge: bool,
     /// Other stamp kernels, to see that the rows notice
     #[arg(long, hide = true)]
     pub stamps: Option<PathBuf>,
@@ -45,6 +48,9 @@ impl Args {
             vec!["--part".into(), part.into(), "--device".into(), self.device.to_string().into()];
         if self.quick {
             words.push("--quick".into())
+        }
+        if self.judge {
+            words.push("--judge".into())
         }
         let files = [
             ("--driver", &self.driver),

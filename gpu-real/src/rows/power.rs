@@ -55,8 +55,8 @@ pub fn row(args: &Args, row: &mut Row) -> Result<()> {
 /// Power with an idle attachment and without one, taking turns; the context is there all the time.
 fn compare_power(args: &Args, row: &mut Row, engine: &Engine, nvml: &Nvml) -> Result<()> {
     // An idle attachment probes every 30 s: two such pauses in each turn.
-    let length = args.sized(Duration::from_secs(70), Duration::from_secs(3));
-    let settle = args.sized(Duration::from_secs(15), Duration::from_secs(1));
+    let length = args.sized(Duration::from_secs(70), Duration::from_secs(2));
+    let settle = args.sized(Duration::from_secs(15), Duration::from_millis(200));
     let (mut with, mut without) = (vec![], vec![]);
     for _ in 0..2 {
         std::thread::sleep(settle);
