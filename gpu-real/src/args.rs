@@ -86,9 +86,8 @@ mod tests {
         let words = ["gpu_real", "--quick", "--driver", "/x.so", "--device", "3", "--only", "1,5"];
         let args = Args::parse_from(words);
         assert!(args.wants(5) && !args.wants(2));
-        let again = Args::parse_from(
-            std::iter::once("gpu_real".into()).chain(args.for_part("row:5").into_iter()),
-        );
+        let again =
+            Args::parse_from(std::iter::once("gpu_real".into()).chain(args.for_part("row:5")));
         assert_eq!(again.part.as_deref(), Some("row:5"));
         assert_eq!((again.quick, again.driver, again.device), (true, args.driver, 3));
     }

@@ -16,9 +16,7 @@ extern "C" fn host_clock() -> u64 {
 /// # Errors
 /// Why there is none.
 pub fn start(args: &Args, driver: &Driver) -> Result<Subscription, CuptiUnavailable> {
-    let mut options = CuptiOptions::default();
-    options.mode = Cupti::Graphs;
-    options.library = args.cupti.clone();
+    let options = CuptiOptions { mode: Cupti::Graphs, library: args.cupti.clone() };
     Collector::new(options).start(host_clock, driver.has("cuGetExportTable"), false)
 }
 

@@ -32,6 +32,8 @@ struct Report {
     passed: Vec<u8>,
     failed: Vec<u8>,
     not_judged: Vec<u8>,
+    /// Rows of which nothing could be measured here; their lines say why.
+    not_measured: Vec<u8>,
     rows: Vec<Row>,
 }
 
@@ -67,6 +69,7 @@ pub fn run(args: &Args) -> bool {
         passed: vec![],
         failed: vec![],
         not_judged: vec![],
+        not_measured: vec![],
         rows: vec![],
     };
     match find(args) {
@@ -177,7 +180,7 @@ impl Report {
             Verdict::Pass => self.passed.push(row.row),
             Verdict::Fail => self.failed.push(row.row),
             Verdict::NotJudged => self.not_judged.push(row.row),
-            Verdict::Reported | Verdict::Skipped => {}
+            Verdict::Reported | Verdict::Skipped => self.not_measured.push(row.row),
         }
         self.ok &= row.verdict() != Verdict::Fail;
         self.rows.push(row)

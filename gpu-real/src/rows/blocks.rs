@@ -19,18 +19,19 @@ pub fn row(args: &Args, row: &mut Row) -> Result<()> {
     let gpu = engine.attach(args, 1)?;
     let stream = engine.stream()?;
     let mut lane = gpu.lane(stream.raw())?;
+    // The interpreter runs thread after thread: there a few stand for all.
+    let small = args.quick || row.fake;
     let threads = if row.fake { 4 } else { 128 };
+    let (steps, launches, turns) = if small { (10, 5, 3) } else { (200, 200, 9) };
     for blocks in [1, 32, 1_024] {
         let bench = Bench::new(&engine, &gpu, stream, &lane, [blocks, threads])?;
-        let steps = args.sized(200, 10);
         let mut wrong = 0;
         for _ in 0..steps {
             wrong += u64::from(!bench.stamped_step_is_true(&mut lane)?)
         }
         row.exactly(&format!("{blocks} blocks: steps whose marks are wrong"), wrong, 0);
         let (mut with, mut without) = (vec![], vec![]);
-        let launches = args.sized(200, 5);
-        for _ in 0..args.sized(9, 3) {
+        for _ in 0..turns {
             without.push(bench.launch_us(&mut lane, DeviceHandle::default(), launches)?);
             with.push(bench.launch_us(&mut lane, bench.handle, launches)?)
         }

@@ -14,6 +14,8 @@ use stepscope::gpu::{Gpu, LaneError, Lost, RawStream, Resolution, StepTicket};
 const HANG_S: f64 = 2.0;
 /// On the fake driver the machine's other work is what takes long.
 const FAKE_HANG_S: f64 = 10.0;
+/// What the part says whose clock thread met the dead context.
+const NOTICED: &str = "noticed";
 const KILL_AFTER: Duration = Duration::from_secs(30);
 
 /// Row 10.
@@ -25,7 +27,7 @@ pub fn row(args: &Args, row: &mut Row) -> Result<()> {
         ("sticky", "illegal address (sticky error)"),
         ("exit", "exit without detach"),
     ] {
-        let (mut bad, mut signals, mut hung, mut ends) = (0, 0, 0, vec![]);
+        let (mut bad, mut signals, mut hung, mut noticed, mut ends) = (0, 0, 0, 0, vec![]);
         let mut first = None;
         for _ in 0..count {
             let ended = child::run(args, part, KILL_AFTER)?;
@@ -35,6 +37,7 @@ pub fn row(args: &Args, row: &mut Row) -> Result<()> {
                 How::Killed => hung += 1,
                 How::Code(_) => bad += 1,
             }
+            noticed += u64::from(ended.last == NOTICED);
             match ended.since_mark {
                 Some(took) => ends.push(took.as_secs_f64()),
                 None => bad += 1,
@@ -49,6 +52,9 @@ pub fn row(args: &Args, row: &mut Row) -> Result<()> {
         row.exactly(&format!("{what}: ended with an error"), bad, 0);
         let longest = percentile(&mut ends, 1.0);
         row.reported(&format!("{what}: longest end of {count}"), longest, "s");
+        if part == "reset" {
+            row.reported("of them, clock thread ended by the driver's word", noticed as f64, "")
+        }
         if let Some(how) = first {
             row.holds(&format!("{what}: every end is a good one"), false, how)
         }
@@ -85,10 +91,10 @@ pub fn reset(args: &Args) -> Result<String> {
     still_done(&gpu, held)?;
     // The clock thread's next rounds: 0.1 and 0.5 s after attaching.
     std::thread::sleep(Duration::from_millis(700));
-    let gone = gpu.gone();
+    let noticed = if gpu.gone().is_some() { NOTICED } else { "" };
     drop(steps);
     drop(gpu);
-    Ok(format!("gone {gone:?}"))
+    Ok(noticed.to_owned())
 }
 
 /// Part `sticky`: a kernel's fault breaks the context for every later call.
