@@ -88,6 +88,13 @@ impl Clock {
         line.unwrap_or(&START).host_at(gpu) as i64
     }
 
+    /// First and last nanosecond of CLOCK_MONOTONIC, from `from_host` on, at which the clock showed `gpu_ns`: the first
+    /// such stretch, or `None` if there is none. A clock that jumped shows some times twice and some never.
+    pub fn shown(&self, gpu_ns: u64, from_host: i64) -> Option<(i64, i64)> {
+        let state = read(&self.0);
+        state.shown(gpu_ns.into(), from_host.into())
+    }
+
     /// Rate error in parts per million; the clock goes on from where it is.
     pub fn set_ppm(&self, ppm: i64) {
         self.turn(|state| state.ppm = ppm);
@@ -127,10 +134,73 @@ impl State {
     fn line(&self) -> Line {
         self.lines.last().copied().unwrap_or(START)
     }
+
+    fn shown(&self, gpu: i128, from_host: i128) -> Option<(i64, i64)> {
+        let next = gpu + i128::from(self.step_ns);
+        let lines = [START].into_iter().chain(self.lines.iter().copied());
+        // Each line lasts until the next one begins.
+        let ends = self.lines.iter().map(|line| line.from_host).chain([i128::MAX]);
+        lines.zip(ends).find_map(|(line, end)| {
+            let begin = line.from_host.max(from_host);
+            if begin >= end || line.gpu_at(begin) >= next {
+                return None;
+            }
+            // The step may have begun before.
+            let first = if line.gpu_at(begin) >= gpu { begin } else { line.host_at(gpu) };
+            let last = line.host_at(next).min(end) - 1;
+            (first < end).then_some((first as i64, last as i64))
+        })
+    }
 }
 
 /// CLOCK_MONOTONIC.
 pub fn host_now_ns() -> i128 {
     let now = clock_gettime(ClockId::Monotonic);
     i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, START_NS, State};
+
+    /// A clock that is 200 ppm fast, jumps back at 10 us and forward at 20 us.
+    fn jumping() -> State {
+        let line =
+            |from_host, from_gpu| Line { from_host, from_gpu: START_NS + from_gpu, ppm: 200 };
+        State {
+            lines: vec![line(0, 0), line(10_000, 7_003), line(20_000, 40_001)],
+            ppm: 200,
+            slew_ppm: 0,
+            jump_ns: 0,
+            step_ns: 32,
+        }
+    }
+
+    #[test]
+    fn when_a_time_was_shown_is_what_a_reader_of_every_nanosecond_would_have_noted() {
+        let clock = jumping();
+        let readings: Vec<i128> = (0..30_000)
+            .map(|host| {
+                let line = clock.lines.iter().rev().find(|line| line.from_host <= host).unwrap();
+                line.gpu_at(host).div_euclid(32) * 32
+            })
+            .collect();
+        let mut shown = 0;
+        for from in [0, 5, 9_990, 10_000, 15_001] {
+            for gpu in (START_NS / 32 * 32..START_NS + 45_000).step_by(32) {
+                let noted = readings[from..].iter().position(|reading| *reading == gpu);
+                let noted = noted.map(|behind| {
+                    let first = from + behind;
+                    let length =
+                        readings[first..].iter().take_while(|reading| **reading == gpu).count();
+                    (first as i64, (first + length - 1) as i64)
+                });
+                // The reader of the list left at 30 us.
+                let told = clock.shown(gpu, from as i128).filter(|(_, last)| *last < 29_999);
+                assert_eq!(told, noted.filter(|(_, last)| *last < 29_999), "{gpu} from {from}");
+                shown += u32::from(told.is_some())
+            }
+        }
+        assert!(shown > 2_000, "{shown}")
+    }
 }

@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Beside the driver's functions it exports a side door that no real driver has: `fakecuda_set`,
-//! `fakecuda_fail`, `fakecuda_calls`, `fakecuda_time`, `fakecuda_host_of`.
+//! `fakecuda_fail`, `fakecuda_calls`, `fakecuda_time`, `fakecuda_host_of`, `fakecuda_shown`.
 //!
 //! Not modelled: several devices, concurrency inside a kernel, textures, managed and array memory,
 //! peer access, floating point in kernels, and `cuGetExportTable` (so CUPTI stays away).

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use stepscope::gpu::RawStream;
 
 /// `work(place, ns)`: spins for `ns`, then writes its begin and end to `*place` and moves it on.
-const WORK: &str = "
+pub const WORK: &str = "
 .version 6.0
 .target sm_70
 .address_size 64
@@ -72,15 +72,29 @@ impl FakeGpu {
         assert_eq!(retained, 0);
         gpu.context = context;
         gpu.enter();
-        let text = CString::new(WORK).unwrap();
-        let (mut module, mut work) = (0, 0);
-        let loaded = call!(gpu, "cuModuleLoadData"(&mut module => *mut usize, text.as_ptr() => *const c_char));
-        assert_eq!(loaded, 0, "the work kernel loads");
-        let found = call!(gpu, "cuModuleGetFunction"(
-            &mut work => *mut usize, module => usize, c"work".as_ptr() => *const c_char));
-        assert_eq!(found, 0);
-        gpu.work = work;
+        let module = gpu.load(WORK);
+        gpu.work = gpu.function(module, "work");
         gpu
+    }
+
+    /// Loads kernels of the engine.
+    pub fn load(&self, ptx: &str) -> usize {
+        let text = CString::new(ptx).unwrap();
+        let mut module = 0;
+        let loaded = call!(self, "cuModuleLoadData"(
+            &mut module => *mut usize, text.as_ptr() => *const c_char));
+        assert_eq!(loaded, 0, "the kernels load");
+        module
+    }
+
+    /// A kernel of a module.
+    pub fn function(&self, module: usize, name: &str) -> usize {
+        let name = CString::new(name).unwrap();
+        let mut function = 0;
+        let found = call!(self, "cuModuleGetFunction"(
+            &mut function => *mut usize, module => usize, name.as_ptr() => *const c_char));
+        assert_eq!(found, 0);
+        function
     }
 
     /// Makes the context current on the calling thread.
@@ -156,6 +170,31 @@ impl FakeGpu {
         }
     }
 
+    /// The GPU's clock now.
+    pub fn time(&self) -> u64 {
+        // SAFETY: the side door's signature.
+        unsafe {
+            let time: libloading::Symbol<unsafe extern "C" fn() -> u64> =
+                self.library.get(b"fakecuda_time\0").unwrap();
+            time()
+        }
+    }
+
+    /// The full GPU time of a stamp's 48 bits, which is less than 39 h away from now.
+    pub fn full(&self, stamp: u64) -> u64 {
+        let now = self.time();
+        now.wrapping_add_signed((stamp.wrapping_sub(now) << 16).cast_signed() >> 16)
+    }
+
+    /// First and last host nanosecond, from `from_host` on, at which the GPU's clock showed a full
+    /// GPU time.
+    pub fn shown(&self, gpu: u64, from_host: i64) -> Option<(i64, i64)> {
+        let (mut first, mut last) = (0, 0);
+        let code = call!(self, "fakecuda_shown"(
+            gpu => u64, from_host => i64, &mut first => *mut i64, &mut last => *mut i64));
+        (code == 0).then_some((first, last))
+    }
+
     /// The device is reset under everybody's feet.
     pub fn reset(&self) {
         assert_eq!(call!(self, "cuDevicePrimaryCtxReset_v2"(0 => c_int)), 0)
@@ -186,13 +225,18 @@ impl Stream<'_> {
 
     /// Launches the work kernel; false = the driver refused.
     pub fn work(&self, place: u64, ns: u64) -> bool {
-        let (mut place, mut ns) = (place, ns);
-        let mut parameters: [*mut c_void; 2] =
-            [std::ptr::from_mut(&mut place).cast(), std::ptr::from_mut(&mut ns).cast()];
+        self.launch(self.gpu.work, 1, 1, &[place, ns])
+    }
+
+    /// Launches a kernel with 64-bit parameters; false = the driver refused.
+    pub fn launch(&self, function: usize, blocks: u32, threads: u32, words: &[u64]) -> bool {
+        let mut words = words.to_vec();
+        let mut places: Vec<*mut c_void> =
+            words.iter_mut().map(|word| std::ptr::from_mut(word).cast()).collect();
         let code = call!(self.gpu, "cuLaunchKernel"(
-            self.gpu.work => usize, 1 => c_uint, 1 => c_uint, 1 => c_uint, 1 => c_uint, 1 => c_uint,
-            1 => c_uint, 0 => c_uint, self.stream => usize,
-            parameters.as_mut_ptr() => *mut *mut c_void,
+            function => usize, blocks => c_uint, 1 => c_uint, 1 => c_uint, threads => c_uint,
+            1 => c_uint, 1 => c_uint, 0 => c_uint, self.stream => usize,
+            places.as_mut_ptr() => *mut *mut c_void,
             std::ptr::null_mut() => *mut *mut c_void));
         code == 0
     }

@@ -69,3 +69,24 @@ pub extern "C" fn fakecuda_time() -> u64 {
 pub extern "C" fn fakecuda_host_of(gpu_ns: u64) -> i64 {
     WORLD.clock.host_of(gpu_ns)
 }
+
+/// First and last nanosecond of CLOCK_MONOTONIC, from `from_host` on, at which the GPU's clock showed
+/// `gpu_ns`. 0, or -1 if it never did.
+///
+/// # Safety
+/// Both places are valid for one value.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fakecuda_shown(
+    gpu_ns: u64,
+    from_host: i64,
+    first: *mut i64,
+    last: *mut i64,
+) -> c_int {
+    let Some((begin, end)) = WORLD.clock.shown(gpu_ns, from_host) else { return -1 };
+    // SAFETY: the caller's promise.
+    unsafe {
+        first.write(begin);
+        last.write(end)
+    }
+    0
+}
