@@ -37,6 +37,11 @@ pub struct Stream {
 #[derive(Clone)]
 pub enum Work {
     Kernel(Arc<Kernel>, Launch),
+    /// Bytes that were read when the copy was asked for.
+    Write {
+        to: u64,
+        bytes: Arc<[u8]>,
+    },
     /// Reads host memory when its turn comes.
     CopyIn {
         to: u64,
@@ -178,6 +183,10 @@ fn perform(work: &Work, context: &Context) {
 fn touch_memory(work: &Work, context: &Context) -> Result<(), Code> {
     match work {
         Work::Kernel(kernel, launch) => kernel.run(launch, &Gpu(context)).map_err(gpu::code_of),
+        Work::Write { to, bytes } => {
+            // SAFETY: the bytes are there as long as the work is.
+            unsafe { gpu::copy_in(context, *to, bytes.as_ptr(), bytes.len()) }
+        }
         Work::CopyIn { to, from, length } => {
             // SAFETY: as with any driver, the caller keeps the host memory until the copy is done.
             unsafe { gpu::copy_in(context, *to, *from as *const u8, *length) }

@@ -10,6 +10,11 @@ use crate::stream::Work;
 use crate::world::WORLD;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
+/// Memory that the device reaches by itself.
+fn is_pinned(host: *const c_void) -> bool {
+    WORLD.memory.device_address(host.addr() as u64).is_some()
+}
+
 entries! {
     fn cuMemAlloc_v2(address: *mut u64, length: usize) {
         capture::permit_unsafe_call()?;
@@ -68,13 +73,21 @@ entries! {
     }
     fn cuMemcpyHtoDAsync_v2(to: u64, from: *const c_void, length: usize, stream: usize) {
         context::current()?;
-        let from = from.expose_provenance();
-        WORLD.stream(stream)?.submit(Work::CopyIn { to, from, length })
+        let stream = WORLD.stream(stream)?;
+        if is_pinned(from) || stream.is_capturing() || length == 0 {
+            return stream.submit(Work::CopyIn { to, from: from.expose_provenance(), length });
+        }
+        // Pageable memory is staged before the call returns; its owner may then reuse it.
+        // SAFETY: `length` bytes at `from` by the caller's promise.
+        let bytes = unsafe { std::slice::from_raw_parts(from.cast::<u8>(), length) }.into();
+        stream.submit(Work::Write { to, bytes })
     }
     fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: u64, length: usize, stream: usize) {
         context::current()?;
-        let to = to.expose_provenance();
-        WORLD.stream(stream)?.submit(Work::CopyOut { to, from, length })
+        let stream = WORLD.stream(stream)?;
+        stream.submit(Work::CopyOut { to: to.expose_provenance(), from, length })?;
+        // Into pageable memory the call returns only when the copy is done.
+        if is_pinned(to) || stream.is_capturing() { Ok(()) } else { stream.drain() }
     }
     fn cuMemcpyDtoDAsync_v2(to: u64, from: u64, length: usize, stream: usize) {
         context::current()?;

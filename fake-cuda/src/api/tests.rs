@@ -1,9 +1,119 @@
-//! The shipped stamp kernels, launched as an engine's thread would, and what they leave in memory.
+//! What the driver's functions promise, called as an engine's threads would; here: the shipped stamp
+//! kernels, and what they leave in memory.
 
-use super::{devices::*, kernels::*, memory::*, streams::*};
-use std::ffi::{CString, c_void};
+mod captures;
+mod contexts;
+mod faults;
+mod kernels;
+
+use super::{devices::*, kernels::*, memory::*, side_door::*, streams::*};
+use crate::lock::lock;
+use std::ffi::{CString, c_int, c_void};
+use std::sync::{Mutex, MutexGuard};
 
 const TAG: u64 = 3 << 48;
+
+/// The driver with a new context that is current on this thread, for one test at a time.
+struct Driver {
+    context: usize,
+    _alone: MutexGuard<'static, ()>,
+}
+
+fn driver() -> Driver {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = lock(&ALONE);
+    let mut context = 0;
+    // SAFETY: a place of the right type.
+    unsafe {
+        assert_eq!(cuInit(0), 0);
+        assert_eq!(cuDevicePrimaryCtxReset_v2(0), 0);
+        assert_eq!(cuDevicePrimaryCtxRetain(&mut context, 0), 0);
+        assert_eq!(cuCtxSetCurrent(context), 0);
+    }
+    Driver { context, _alone: alone }
+}
+
+impl Driver {
+    /// Runs `work` on another thread in the same context.
+    fn elsewhere<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let context = self.context;
+        std::thread::scope(|scope| {
+            let there = scope.spawn(move || {
+                // SAFETY: takes a number.
+                assert_eq!(unsafe { cuCtxSetCurrent(context) }, 0);
+                work()
+            });
+            there.join().unwrap()
+        })
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // SAFETY: terminated texts.
+        unsafe {
+            assert_eq!(fakecuda_set(c"late_ns".as_ptr(), 0), 0);
+            for symbol in [c"*", c"cuMemAlloc_v2", c"cuMemsetD8_v2"] {
+                fakecuda_fail(symbol.as_ptr(), 0, 0, 0)
+            }
+        }
+    }
+}
+
+/// Uninitialised device memory.
+fn memory(bytes: usize) -> u64 {
+    let mut memory = 0;
+    assert_eq!(allocate(&mut memory, bytes), 0);
+    memory
+}
+
+fn allocate(memory: &mut u64, bytes: usize) -> c_int {
+    // SAFETY: a place of the right type.
+    unsafe { cuMemAlloc_v2(memory, bytes) }
+}
+
+fn stream(flags: u32) -> usize {
+    let mut stream = 0;
+    // SAFETY: a place of the right type.
+    assert_eq!(unsafe { cuStreamCreate(&mut stream, flags) }, 0);
+    stream
+}
+
+/// A kernel `k(a)` with a few registers, of the version and target that are known.
+fn kernel(body: &str) -> String {
+    format!(
+        ".version 6.0\n.target sm_70\n.address_size 64\n.visible .entry k(.param .u64 a)\n{{\n\
+         .reg .pred %p<4>; .reg .b32 %r<8>; .reg .b64 %rd<8>;\n\
+         ld.param.u64 %rd1, [a];\n{body}\nret;\n}}\n"
+    )
+}
+
+/// The code that loading a text gives, and its module.
+fn load(text: &str) -> (c_int, usize) {
+    let (text, mut module) = (CString::new(text).unwrap(), 0);
+    // SAFETY: a terminated text and a place of the right type.
+    let code = unsafe { cuModuleLoadData(&mut module, text.as_ptr()) };
+    (code, module)
+}
+
+/// Launches one thread of `k(a)` on a stream; the driver's code.
+fn start(text: &str, stream: usize, mut a: u64) -> c_int {
+    let (code, module) = load(text);
+    assert_eq!(code, 0, "{text}");
+    let (mut function, none) = (0, std::ptr::null_mut());
+    let mut places = [std::ptr::from_mut(&mut a).cast::<c_void>()];
+    // SAFETY: the places live through the calls; the kernel takes one parameter.
+    unsafe {
+        assert_eq!(cuModuleGetFunction(&mut function, module, c"k".as_ptr()), 0);
+        cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, stream, places.as_mut_ptr(), none)
+    }
+}
+
+/// Waits for a stream; the driver's code.
+fn finish(stream: usize) -> c_int {
+    // SAFETY: takes a number.
+    unsafe { cuStreamSynchronize(stream) }
+}
 
 /// Launches one thread of a kernel with 64-bit parameters on the legacy stream.
 unsafe fn launch(module: usize, name: &str, mut words: Vec<u64>) {
@@ -29,17 +139,12 @@ fn read(address: u64, words: usize) -> Vec<u64> {
 
 #[test]
 fn stamps_write_their_words_and_an_unarmed_one_is_only_counted() {
-    let text = CString::new(include_str!("../../../kernels/stamp.ptx")).unwrap();
-    let (mut handle, mut module, mut memory) = (0, 0, 0);
-    // SAFETY: places of the right types, alive through the calls.
-    unsafe {
-        assert_eq!(cuInit(0), 0);
-        assert_eq!(cuDevicePrimaryCtxRetain(&mut handle, 0), 0);
-        assert_eq!(cuCtxSetCurrent(handle), 0);
-        assert_eq!(cuModuleLoadData(&mut module, text.as_ptr()), 0);
-        assert_eq!(cuMemAlloc_v2(&mut memory, 256), 0);
-        assert_eq!(cuMemsetD8_v2(memory, 0, 256), 0);
-    }
+    let _driver = driver();
+    let (code, module) = load(include_str!("../../../kernels/stamp.ptx"));
+    assert_eq!(code, 0);
+    let memory = memory(256);
+    // SAFETY: memory of that length.
+    assert_eq!(unsafe { cuMemsetD8_v2(memory, 0, 256) }, 0);
     // Ring of two slots at 0, the cell at 128, the unclaimed word at 192.
     let (ring, cell, unclaimed) = (memory, memory + 128, memory + 192);
     // SAFETY: the cell's third word, as attaching writes it.
