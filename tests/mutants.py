@@ -23,6 +23,15 @@ SILENCE_S_MAX = 900
 RECORD = ["--lib", "record::tests"]
 COSTS = ["--test", "allocation"]
 THREADS = ["--test", "threads"]
+FITS = ["--lib", "gpu::"]
+SLOT = ["--test", "gpu_slot"]
+LOOM = ["--test", "gpu_loom"]
+TRUTH = ["--test", "gpu_truth"]
+LIFE = ["--test", "gpu_life"]
+CLOCK = ["--test", "gpu_clock"]
+MARKS = ["--test", "gpu_marks"]
+FORK = ["--test", "gpu_fork"]
+STALL = ["--test", "gpu_stall"]
 
 # (what is broken, file under src/, text, its replacement, the tests that must notice)
 MUTANTS = [
@@ -122,6 +131,62 @@ MUTANTS = [
     ("a level makes a system call", "record/recorder.rs",
      "levels.queue_told.store(1, Ordering::Relaxed)",
      "std::thread::yield_now()", COSTS),
+    ("a stamp of another lap is taken", "gpu/slot.rs",
+     "let ours = |word: u64| lap_of(word) == tag;", "let ours = |_: u64| true;", SLOT),
+    ("a stamp of another lap is taken, which loom must find", "gpu/slot.rs",
+     "let ours = |word: u64| lap_of(word) == tag;", "let ours = |_: u64| true;", LOOM),
+    ("a slot that was handed on is still the older step's", "gpu/slot.rs",
+     "    if !live(seq) {\n        return Words::Overwritten;\n    }\n", "", SLOT),
+    ("a slot that was handed on is said to be anything", "gpu/slot.rs",
+     "    if !live(seq) {\n        return Words::Overwritten;\n    }\n", "", LIFE),
+    ("neither laps nor liveness are looked at", "gpu/slot.rs",
+     """    if !live(seq) {
+        return Words::Overwritten;
+    }
+    let [begin, mark_a, mark_b, end] = read.words;
+    let ours = |word: u64| lap_of(word) == tag;
+""", """    let [begin, mark_a, mark_b, end] = read.words;
+    let ours = |_: u64| true;
+""", TRUTH),
+    ("a gap starts at whatever lies in the slot before", "gpu/slot.rs",
+     "live(*seq) && lap_of(read.prev_end) == *tag", "live(*seq)", SLOT),
+    ("a slot is handed over with what lies in it", "gpu/slot.rs",
+     "        word.store(0, Ordering::Relaxed)\n", "        let _ = word;\n", MARKS),
+    ("a mark that is not there is told", "gpu/slot.rs",
+     "ours(word).then_some(word)", "Some(word)", MARKS),
+    ("a captured end leaves its step armed", "gpu/lane.rs",
+     "u64::from(point == Point::End)]", "0]", TRUTH),
+    ("a captured stamp is forgotten at detach", "gpu/lane.rs",
+     "        self.inner.retained.store(true, Ordering::Relaxed);\n        // SAFETY", "        // SAFETY",
+     LIFE),
+    ("a step may begin while its stream captures", "gpu/lane.rs",
+     "            Ok(0) => {}\n            Ok(_) => {", "            Ok(0..) => {}\n            Ok(_) => {",
+     LIFE),
+    ("a forked child keeps the stamps", "gpu/region.rs",
+     "Advice::LinuxWipeOnFork", "Advice::Normal", FORK),
+    ("the bound forgets how far the clocks drift", "gpu/map.rs",
+     "self.half + drift + self.resolution / 2", "self.half + self.resolution / 2", CLOCK),
+    ("the bound forgets how wide a round is", "gpu/map.rs",
+     "self.half + drift + self.resolution / 2", "self.half / 4 + drift + self.resolution / 2", CLOCK),
+    ("the timer is taken for exact", "gpu/fit.rs",
+     "self.low.max(before - gpu as i64 - self.resolution)", "self.low.max(before - gpu as i64)",
+     FITS),
+    ("a clock's rate is never learned", "gpu/fit.rs",
+     "(rate_of(new.middle() - old.middle(), span), rate_error)", "(0, rate_error)", CLOCK),
+    ("what a slew exceeded is forgotten", "gpu/fit.rs",
+     "residue: self.residues.iter().copied().max().unwrap_or(0)", "residue: 0", CLOCK),
+    ("a small jump is no jump", "gpu/fit.rs",
+     "miss > bound + JUMP_NS", "miss > bound + 100 * JUMP_NS", CLOCK),
+    ("steps from before a jump are mapped as if there was none", "gpu/resolve.rs",
+     "if map.epoch != ticket.epoch {", "if false {", CLOCK),
+    ("a step may begin before it was launched", "gpu/resolve.rs",
+     "if gpu_ns < 0 || before_it_was_launched ||", "if gpu_ns < 0 ||", CLOCK),
+    ("a step may end in the future", "gpu/resolve.rs",
+     " || host_end.ns - host_end.error_ns > now {", " {", CLOCK),
+    ("a hung device is not waited for", "gpu/thread.rs",
+     "if progress.is_waiting() {", "if false {", STALL),
+    ("a wait begins when the last step ended", "gpu/thread.rs",
+     "                *since = now\n", "", STALL),
 ]
 
 
@@ -162,7 +227,7 @@ def main(words):
     with tempfile.TemporaryDirectory() as folder:
         tree, target = Path(folder, "tree"), Path(folder, "target")
         shutil.copytree(ROOT, tree, ignore=ignored)
-        for tests in (RECORD, COSTS, THREADS):
+        for tests in {tuple(mutant[4]): mutant[4] for mutant in chosen}.values():
             if noticed := verdict(tree, target, tests):
                 sys.exit(f"the tests fail without any mutant: {noticed}")
         for broken, name, text, replacement, tests in chosen:
