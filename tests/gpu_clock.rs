@@ -138,7 +138,7 @@ fn run(plan: Plan) -> Tally {
     (tally.rounds, tally.jumps) = (clock.rounds, clock.jumps);
     tally.wrapped = fake.time() / WRAP > wraps_at_first;
     // An interpreter that reads more slowly than the clock steps sees several steps as one.
-    assert!(clock.resolution_ns > 0 && clock.resolution_ns % plan.step_ns as u64 == 0);
+    assert!(clock.resolution_ns > 0 && clock.resolution_ns.is_multiple_of(plan.step_ns as u64));
     tally
 }
 

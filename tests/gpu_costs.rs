@@ -153,8 +153,7 @@ fn resolve_and_settle_make_no_driver_call_and_nothing_allocates() {
         assert_eq!(CALLS.get(), before, "resolve")
     });
     assert_eq!((calls, done), (0, 2_000));
-    let mut lost = vec![];
-    lost.reserve(16);
+    let mut lost = Vec::with_capacity(16);
     let calls = driver_calls(&fake, &gpu, || {
         let before = CALLS.get();
         for ticket in tickets.drain(..) {
