@@ -9,9 +9,7 @@ mod fake_gpu;
 use fake_gpu::FakeGpu;
 use std::time::{Duration, Instant};
 use stepscope::Time;
-use stepscope::gpu::{
-    Gpu, GpuUnavailable, Lost, Options, RawStream, Resolution, StepInfo, StepTicket, StepTime,
-};
+use stepscope::gpu::{Gpu, Lost, Options, RawStream, Resolution, StepInfo, StepTicket, StepTime};
 
 /// The stamps hold so many bits of the GPU's time.
 const WRAP: u64 = 1 << 48;
@@ -69,19 +67,6 @@ fn now() -> i64 {
     Time::now().as_nanos() as i64
 }
 
-/// On a busy machine a probe may come back too late, which attaching answers with a failed self test.
-fn attach(fake: &FakeGpu) -> Gpu {
-    let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-    for _ in 0..10 {
-        match Gpu::attach(RawStream::LEGACY, &options) {
-            Ok(gpu) => return gpu,
-            Err(GpuUnavailable::SelfTest(why)) => println!("attaching again: {why}"),
-            Err(why) => panic!("{why}"),
-        }
-    }
-    panic!("ten self tests failed")
-}
-
 fn run(plan: Plan) -> Tally {
     let fake = FakeGpu::new();
     fake.set("step_ns", plan.step_ns);
@@ -91,7 +76,8 @@ fn run(plan: Plan) -> Tally {
         offset = (WRAP - fake.time() % WRAP) as i64 - (TURN_S * 1e9) as i64;
         fake.set("jump", offset)
     }
-    let gpu = attach(&fake);
+    let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
+    let gpu = fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap();
     let started = Instant::now();
     let stream = fake.stream();
     let mut lane = gpu.lane(stream.raw()).unwrap();

@@ -47,7 +47,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn attached(fake: &FakeGpu) -> Gpu {
     let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-    Gpu::attach(RawStream::LEGACY, &options).unwrap()
+    fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap()
 }
 
 fn begun(lane: &mut Lane) -> StepTicket {

@@ -19,7 +19,7 @@ const HEADER_STAMPS: &str = include_str!("../kernels/stamp_test.ptx");
 
 fn attached(fake: &FakeGpu) -> Gpu {
     let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-    Gpu::attach(RawStream::LEGACY, &options).unwrap()
+    fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap()
 }
 
 fn wait(gpu: &Gpu, ticket: StepTicket) -> StepTime {
@@ -105,7 +105,7 @@ fn a_mark_that_was_not_placed_is_not_told_though_the_slot_had_one_before() {
     let fake = FakeGpu::new();
     let options =
         Options { library: Some(fake.path.clone()), nvml: false, slots: 64, ..Options::default() };
-    let gpu = Gpu::attach(RawStream::LEGACY, &options).unwrap();
+    let gpu = fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap();
     let stream = fake.stream();
     let mut lane = gpu.lane(stream.raw()).unwrap();
     let (place, _) = work_place(&fake, 1_000);

@@ -13,7 +13,7 @@ use common::wait_for;
 use fake_gpu::FakeGpu;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use stepscope::gpu::{Gpu, Options, Progress};
+use stepscope::gpu::{Gpu, Options, Progress, RawStream};
 use stepscope::{Clock, Config, Launch, ManualClock, Shape, StepSource, Stepscope, Time};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,7 +58,7 @@ impl Worker {
         let scope = Stepscope::start(Config { listen, clock, ..Config::default() }).unwrap();
         let options =
             Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-        let gpu = scope.gpu(stepscope::gpu::RawStream::LEGACY, &options).unwrap();
+        let gpu = fake_gpu::patiently(|| scope.gpu(RawStream::LEGACY, &options)).unwrap();
         let module = fake.load(HOLD);
         let (hold, word) = (fake.function(module, "hold"), fake.memory(8));
         scope.mark_ready();

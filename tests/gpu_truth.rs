@@ -65,8 +65,8 @@ fn run(plan: Plan, text: Option<String>) -> Result<Tally, String> {
         ptx: ptx(text),
         ..Options::default()
     };
-    let gpu =
-        Gpu::attach(stepscope::gpu::RawStream::LEGACY, &options).map_err(|e| e.to_string())?;
+    let gpu = fake_gpu::patiently(|| Gpu::attach(stepscope::gpu::RawStream::LEGACY, &options))
+        .map_err(|e| e.to_string())?;
     if plan.faults {
         fake.set("late_ns", 30_000)
     }
