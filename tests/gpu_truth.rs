@@ -6,12 +6,14 @@
 #[allow(dead_code)]
 mod fake_gpu;
 
-use fake_gpu::FakeGpu;
+use fake_gpu::{FakeGpu, Graph, Stream};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
-use stepscope::gpu::{Gpu, LaneCounts, Options, Point, Resolution, StepInfo, StepTicket, StepTime};
+use stepscope::gpu::{
+    Gpu, Lane, LaneCounts, Options, Point, Resolution, StepInfo, StepTicket, StepTime,
+};
 
 const MASK: u64 = (1 << 48) - 1;
 const LANES: u64 = 2;
@@ -99,6 +101,20 @@ fn run(plan: Plan, text: Option<String>) -> Result<Tally, String> {
 /// A step in flight: its ticket, and which run of the work kernel it was.
 type Flying = (StepTicket, usize);
 
+/// Under faults one step in four is settled up to so many steps late, out of order: then another step
+/// may have its slot.
+const LATE_STEPS: u64 = 200;
+
+/// The work with captured stamps around it.
+fn captured(stream: &Stream, lane: &mut Lane, place: u64) -> Graph {
+    stream.begin_capture(1);
+    lane.capture(stream.raw(), Point::Begin).unwrap();
+    assert!(stream.work(place, 3_000));
+    lane.capture(stream.raw(), Point::MarkA).unwrap();
+    lane.capture(stream.raw(), Point::End).unwrap();
+    stream.end_capture().unwrap()
+}
+
 /// One engine loop on its own stream: eager steps and graph replays, three in flight.
 fn engine(gpu: &Gpu, fake: &FakeGpu, ready: &Barrier, lane_number: u64, plan: Plan) -> Tally {
     fake.enter();
@@ -107,16 +123,11 @@ fn engine(gpu: &Gpu, fake: &FakeGpu, ready: &Barrier, lane_number: u64, plan: Pl
     let mut lane = gpu.lane(stream.raw()).unwrap();
     let (place, truth) = (fake.memory(8), fake.memory(plan.steps * 3 * 16 + 64));
     fake.write(place, truth);
-    stream.begin_capture(1);
-    lane.capture(stream.raw(), Point::Begin).unwrap();
-    assert!(stream.work(place, 3_000));
-    lane.capture(stream.raw(), Point::MarkA).unwrap();
-    lane.capture(stream.raw(), Point::End).unwrap();
-    let graph = stream.end_capture().unwrap();
+    let graph = captured(&stream, &mut lane, place);
     // Failures are planned for all lanes alike: none may hit another lane's set-up.
     ready.wait();
     let (mut flying, mut runs, mut settled) = (VecDeque::<Flying>::new(), 0, vec![]);
-    let mut abandoned = 0;
+    let (mut abandoned, mut overdue) = (0, Vec::<(usize, Flying)>::new());
     for step in 0..plan.steps {
         if plan.faults && lane_number == 0 {
             if random.below(50) == 0 {
@@ -147,12 +158,19 @@ fn engine(gpu: &Gpu, fake: &FakeGpu, ready: &Barrier, lane_number: u64, plan: Pl
         runs += 1;
         while flying.len() >= 3 {
             let (ticket, run) = flying.pop_front().unwrap();
+            if plan.faults && random.below(4) == 0 {
+                overdue.push((step + random.below(LATE_STEPS) as usize, (ticket, run)));
+                continue;
+            }
             let patience = if plan.faults { random.below(200) } else { plan.patience_us };
             settle(gpu, ticket, run, Duration::from_micros(patience), &mut settled)
         }
+        for (_, (ticket, run)) in overdue.extract_if(.., |(due, _)| *due <= step) {
+            settle(gpu, ticket, run, Duration::ZERO, &mut settled)
+        }
     }
     stream.synchronize();
-    for (ticket, run) in flying {
+    for (ticket, run) in flying.into_iter().chain(overdue.into_iter().map(|(_, flying)| flying)) {
         settle(gpu, ticket, run, Duration::from_micros(plan.patience_us.max(1_000)), &mut settled)
     }
     let truth = fake.read(truth, runs * 2);
