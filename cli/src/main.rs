@@ -4,6 +4,7 @@ mod agreement;
 mod args;
 mod book;
 mod demo;
+mod doctor;
 mod expect;
 mod exposition;
 mod headline;
@@ -28,27 +29,34 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Demo(args::DemoArgs),
+    Demo(Box<args::DemoArgs>),
+    Doctor(doctor::DoctorArgs),
 }
 
-/// All numbers agree.
+/// All numbers agree; all is as good as this machine allows.
 const AGREE: u8 = 0;
-/// Some number disagrees, or the comparison could not be made.
+/// Some number disagrees, or the comparison could not be made; something is broken that can be repaired.
 const DISAGREE: u8 = 1;
 /// The input cannot be used; clap ends with the same code.
 const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
-    let Command::Demo(args) = Cli::parse().command;
-    let code = match demo::Demo::start(args) {
-        Ok(demo) => match demo.run() {
-            Ok(true) => AGREE,
-            Ok(false) => DISAGREE,
-            Err(error) => fail(&error, DISAGREE),
+    let code = match Cli::parse().command {
+        Command::Demo(args) => match demo::Demo::start(*args) {
+            Ok(demo) => code(demo.run()),
+            Err(error) => fail(&error, BAD_INPUT),
         },
-        Err(error) => fail(&error, BAD_INPUT),
+        Command::Doctor(args) => code(doctor::run(&args)),
     };
     ExitCode::from(code)
+}
+
+fn code(outcome: anyhow::Result<bool>) -> u8 {
+    match outcome {
+        Ok(true) => AGREE,
+        Ok(false) => DISAGREE,
+        Err(error) => fail(&error, DISAGREE),
+    }
 }
 
 /// Tells the error and its causes; those that already stand in the text of another only once.

@@ -43,7 +43,9 @@ pub use attach::Identity;
 pub use handle::Gpu;
 pub use lane::Lane;
 pub(crate) use nvml::NvmlThread;
-pub use nvml::{NvmlDevice, NvmlFound, NvmlUnavailable, xid_class, xid_meaning};
+pub use nvml::{
+    NvmlDevice, NvmlFound, NvmlSurvey, NvmlUnavailable, nvml_survey, xid_class, xid_meaning,
+};
 pub use ticket::{StepInfo, StepTicket};
 pub use words::{
     CaptureError, ClockState, DetachError, DeviceHandle, GpuUnavailable, LaneCounts, LaneError,

@@ -26,6 +26,7 @@
 #![allow(unsafe_code)] // Calls into CUPTI and the callbacks that it makes; reasons at each block.
 
 mod binding;
+mod find;
 mod ids;
 mod library;
 mod overlap;
@@ -37,6 +38,7 @@ mod walk;
 #[cfg(test)]
 mod walk_tests;
 
+pub use find::CuptiFound;
 pub use overlap::{SettledStep, by_overlap};
 pub use subscription::{Collector, Cupti, CuptiOptions, ExternalIds, Stats, Subscription};
 pub use unavailable::CuptiUnavailable;

@@ -25,6 +25,7 @@ mod library;
 mod polling;
 mod reader;
 mod signals;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod unavailable;
@@ -32,5 +33,6 @@ mod xid;
 
 pub use found::{NvmlDevice, NvmlFound};
 pub use polling::NvmlThread;
+pub use survey::{NvmlSurvey, nvml_survey};
 pub use unavailable::NvmlUnavailable;
 pub use xid::{xid_class, xid_meaning};
