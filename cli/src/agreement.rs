@@ -5,7 +5,7 @@
 //! where `/metrics` itself owns up to lost samples.
 
 use crate::book::{Amount, Book, Expected};
-use crate::expect::{OF_THE_INSTRUMENT, QUEUE_BY_PRIORITY, QUEUE_BY_REASON};
+use crate::expect::{QUEUE_BY_PRIORITY, QUEUE_BY_REASON};
 use crate::exposition::{Exposition, Key, Labels};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -67,11 +67,18 @@ impl Comparison {
             }
         }
         // What the engine does not know of may be there, at 0: classes that nobody used.
-        for (key, text) in reported.iter().filter(|(key, _)| is_of_the_engine(&key.name)) {
+        for (key, text) in
+            reported.iter().filter(|(key, _)| is_of_the_engine(&key.name, &book.unknown))
+        {
             comparison.compare(&key.to_string(), Expected::near(0.0, 0.0), text, 0)
         }
         comparison.conservation(book, exposition);
         comparison
+    }
+
+    /// One more number, which only one of the two can be right about.
+    pub fn also(&mut self, metric: &str, engine: u64, reported: u64) {
+        self.compare(metric, Expected::count(engine), &reported.to_string(), 0)
     }
 
     fn compare(&mut self, metric: &str, expected: Expected, text: &str, lost: u64) {
@@ -132,9 +139,9 @@ pub fn total(exposition: &Exposition, name: &str, with: &[(&str, &str)]) -> i128
 }
 
 /// A family of the catalog whose numbers an engine can know. Aliases of other systems are copies.
-fn is_of_the_engine(name: &str) -> bool {
-    let mut instrument = OF_THE_INSTRUMENT.iter().map(|id| catalog::row(*id).name);
-    name.starts_with("llm_") && !instrument.any(|family| name.starts_with(family))
+fn is_of_the_engine(name: &str, unknown: &[Id]) -> bool {
+    let mut unknown = unknown.iter().map(|id| catalog::row(*id).name);
+    name.starts_with("llm_") && !unknown.any(|family| name.starts_with(family))
 }
 
 /// The exposition with the queue's depths summed as the engine knows them.
@@ -217,6 +224,7 @@ mod tests {
     /// One prompt of 100 tokens, of which `/metrics` says `prompt` and `text` besides.
     fn compared(prompt: &str, text: &str) -> Comparison {
         let mut book = Book::new("m", "w0");
+        book.unknown = crate::expect::OF_THE_INSTRUMENT.to_vec();
         *book.count(Id::PromptTokens, &[], &["computed"]) += 100;
         let mut all = String::from("# TYPE llm_prompt_tokens_total counter\n");
         for (source, n) in [("computed", prompt), ("cached", "0"), ("transferred", "0")] {
@@ -244,6 +252,7 @@ mod tests {
     #[test]
     fn lost_samples_widen_bounds_by_as_many_and_no_more() {
         let mut book = Book::new("m", "w0");
+        book.unknown = crate::expect::OF_THE_INSTRUMENT.to_vec();
         for n in 0..3 {
             book.samples(Id::RequestPreemptions, &[], &[]).add(n)
         }

@@ -27,6 +27,12 @@ pub struct DemoArgs {
     /// When it goes wrong, in seconds; the middle half of the run by default
     #[arg(long, value_name = "FROM..UNTIL")]
     pub inject: Option<Window>,
+    /// What runs the steps: the first GPU where a driver is found, else a simulated device
+    #[arg(long, value_enum, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// Run the steps on the first GPU of this driver library
+    #[arg(long, value_name = "LIB")]
+    pub driver: Option<PathBuf>,
     /// The model and the hardware that are simulated
     #[arg(long, value_name = "NAME", default_value = Profile::names()[0], value_parser = Profile::named)]
     pub profile: Profile,
@@ -64,6 +70,17 @@ pub struct DemoArgs {
     /// Tell stepscope something else than what happens, to see that the comparison notices
     #[arg(long, hide = true)]
     pub sabotage: Option<Sabotage>,
+}
+
+/// What runs the steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum DeviceChoice {
+    /// A GPU if there is one and time runs as it does, else a simulated device
+    Auto,
+    /// A simulated device
+    Sim,
+    /// A GPU, or nothing
+    Gpu,
 }
 
 /// Whose names are exported besides our own.

@@ -6,6 +6,7 @@
 use crate::exposition::{Key, Labels};
 use std::collections::BTreeMap;
 use stepscope::catalog::{self, Id, Label, Row};
+use stepscope_sim::device::Within;
 
 /// What two doubles may differ by, as a share, because one was divided and written in decimal.
 pub const ROUNDING: f64 = 1e-12;
@@ -13,9 +14,17 @@ pub const ROUNDING: f64 = 1e-12;
 /// Samples of one series, every one of them, in the family's stored unit (ns, ppm, count).
 #[derive(Clone, Default, Debug)]
 pub struct Samples {
-    /// (value, how many samples have it)
-    values: Vec<(u64, u64)>,
-    sum: u128,
+    values: Vec<Value>,
+    /// The least and the most that they can be worth together.
+    sum: [u128; 2],
+}
+
+/// Samples that lie between two numbers, mostly equal ones.
+#[derive(Clone, Copy, Debug)]
+struct Value {
+    low: u64,
+    high: u64,
+    n: u64,
 }
 
 /// A number that the exposition has to tell.
@@ -56,6 +65,8 @@ pub struct Book {
     levels: Table<Expected>,
     /// Numbers that no row of the catalog stands for alone.
     derived: BTreeMap<Key, Expected>,
+    /// Families that the engine cannot know.
+    pub unknown: Vec<Id>,
 }
 
 impl Samples {
@@ -66,37 +77,48 @@ impl Samples {
 
     /// `n` samples of one value that are worth `sum` together.
     pub fn add_many(&mut self, value: u64, n: u64, sum: u64) {
-        self.values.push((value, n));
-        self.sum += u128::from(sum)
+        self.values.push(Value { low: value, high: value, n });
+        self.sum = self.sum.map(|so_far| so_far + u128::from(sum))
+    }
+
+    /// One sample that lies between two numbers.
+    pub fn add_within(&mut self, Within { low, high }: Within) {
+        self.values.push(Value { low, high, n: 1 });
+        self.sum = [self.sum[0] + u128::from(low), self.sum[1] + u128::from(high)]
     }
 
     /// All samples of both.
     pub fn merge(&mut self, other: &Samples) {
         self.values.extend_from_slice(&other.values);
-        self.sum += other.sum
+        self.sum = [self.sum[0] + other.sum[0], self.sum[1] + other.sum[1]]
     }
 
     /// How many there are.
     pub fn count(&self) -> u64 {
-        self.values.iter().map(|(_, n)| n).sum()
+        self.values.iter().map(|value| value.n).sum()
     }
 
-    /// What they are worth together.
-    pub fn sum(&self) -> u128 {
+    /// What they are worth together, at least and at most.
+    pub fn sum(&self) -> [u128; 2] {
         self.sum
     }
 
     /// In ascending order, to ask for ranks.
-    pub fn ranked(mut self) -> Ranked {
-        self.values.sort_unstable();
-        Ranked { count: self.count(), values: self.values }
+    pub fn ranked(self) -> Ranked {
+        let in_order = |of: fn(&Value) -> u64| {
+            let mut values: Vec<_> = self.values.iter().map(|value| (of(value), value.n)).collect();
+            values.sort_unstable();
+            values
+        };
+        let values = [in_order(|value| value.low), in_order(|value| value.high)];
+        Ranked { count: self.count(), values }
     }
 
-    /// Samples per bucket, not cumulative, the one above every bound last.
-    fn buckets(&self, row: &Row) -> Vec<u64> {
+    /// Samples per bucket, not cumulative, the one above every bound last: where `of` puts them.
+    fn buckets(&self, row: &Row, of: fn(&Value) -> u64) -> Vec<u64> {
         let mut buckets = vec![0; row.grid().len() + 1];
-        for (value, n) in &self.values {
-            buckets[row.grid().partition_point(|bound| bound.value < *value)] += n
+        for value in &self.values {
+            buckets[row.grid().partition_point(|bound| bound.value < of(value))] += value.n
         }
         buckets
     }
@@ -104,31 +126,35 @@ impl Samples {
 
 /// Samples in order.
 pub struct Ranked {
-    values: Vec<(u64, u64)>,
+    /// (value, how many samples have it), by lower and by upper bounds.
+    values: [Vec<(u64, u64)>; 2],
     count: u64,
 }
 
 impl Ranked {
     /// The smallest sample that at least a share `q` of all samples does not exceed, and how far
-    /// it may move when up to `lost` samples are missing. `None` without samples.
+    /// it may move when up to `lost` samples are missing. `None` without samples. Where samples are
+    /// known between bounds, the middle, and how far it is to either end.
     pub fn quantile(&self, q: f64, lost: u64) -> Option<(u64, u64)> {
         let rank = (q * self.count as f64).ceil().max(1.0) as u64;
-        let exact = self.at(rank)?;
-        let (low, high) = (self.at(rank.saturating_sub(lost).max(1))?, self.at(rank + lost)?);
+        let [lows, highs] = &self.values;
+        let exact = at(lows, rank)?.midpoint(at(highs, rank)?);
+        let low = at(lows, rank.saturating_sub(lost).max(1))?;
+        let high = at(highs, rank + lost)?;
         Some((exact, (high - exact).max(exact - low)))
     }
+}
 
-    /// The sample of a rank, counted from 1; the last one for a rank beyond the end.
-    fn at(&self, rank: u64) -> Option<u64> {
-        let mut below = 0;
-        for (value, n) in &self.values {
-            below += n;
-            if below >= rank {
-                return Some(*value);
-            }
+/// The sample of a rank, counted from 1; the last one for a rank beyond the end.
+fn at(values: &[(u64, u64)], rank: u64) -> Option<u64> {
+    let mut below = 0;
+    for (value, n) in values {
+        below += n;
+        if below >= rank {
+            return Some(*value);
         }
-        self.values.last().map(|(value, _)| *value)
     }
+    values.last().map(|(value, _)| *value)
 }
 
 impl Amount {
@@ -151,6 +177,15 @@ impl Expected {
     /// Exactly so many things.
     pub fn count(n: u64) -> Expected {
         Expected::whole(n.into(), 1)
+    }
+
+    /// Something between two numbers of stored units.
+    pub fn between([low, high]: [u128; 2], scale: u64) -> Expected {
+        if low == high {
+            return Expected::whole(low, scale);
+        }
+        let middle = (low + high) as f64 / 2.0 / scale as f64;
+        Expected::near(middle, (high - low) as f64 / 2.0 / scale as f64 + middle * ROUNDING)
     }
 
     /// The double nearest to a quotient.
@@ -257,20 +292,22 @@ fn expect_histogram(
     samples: &Samples,
 ) {
     // One lost event of the inter-token latency stands for as many samples as tokens were accepted.
-    let weight = samples.values.iter().map(|(_, n)| *n).max().unwrap_or(0);
-    let largest = samples.values.iter().map(|(value, n)| (value + 1) * n).max().unwrap_or(0);
+    let weight = samples.values.iter().map(|value| value.n).max().unwrap_or(0);
+    let largest = samples.values.iter().map(|value| (value.high + 1) * value.n).max().unwrap_or(0);
     let scale = row.unit.scale();
     let bounds = row.grid().iter().map(|bound| bound.le).chain(["+Inf"]);
-    let mut below = 0;
-    for (n, le) in samples.buckets(row).into_iter().zip(bounds) {
-        below += n;
+    let (at_most, at_least) =
+        (samples.buckets(row, |value| value.low), samples.buckets(row, |value| value.high));
+    let mut below = [0; 2];
+    for ((most, least), le) in at_most.into_iter().zip(at_least).zip(bounds) {
+        below = [below[0] + u128::from(least), below[1] + u128::from(most)];
         let mut labels = labels.clone();
         labels.insert("le".into(), le.into());
         let key = Key::new(format!("{}_bucket", row.name), labels);
-        all.insert(key, Expected::count(below).per_lost(weight as f64));
+        all.insert(key, Expected::between(below, 1).per_lost(weight as f64));
     }
     let count = Expected::count(samples.count()).per_lost(weight as f64);
-    let sum = Expected::whole(samples.sum(), scale).per_lost(largest as f64 / scale as f64);
+    let sum = Expected::between(samples.sum(), scale).per_lost(largest as f64 / scale as f64);
     all.insert(Key::new(format!("{}_count", row.name), labels.clone()), count);
     all.insert(Key::new(format!("{}_sum", row.name), labels.clone()), sum);
 }
@@ -349,6 +386,26 @@ mod tests {
         assert_eq!(value("llm_ttft_seconds_bucket", Some("+Inf")), whole(2, 1));
         assert_eq!(value("llm_ttft_seconds_count", None), whole(2, 1));
         assert_eq!(value("llm_ttft_seconds_sum", None), whole(1_000_001, 1_000_000_000));
+    }
+
+    #[test]
+    fn a_sample_between_bounds_may_be_in_either_bucket_and_no_other() {
+        let mut samples = Samples::default();
+        samples.add(400_000);
+        samples.add_within(Within { low: 490_000, high: 510_000 });
+        let mut all = BTreeMap::new();
+        expect_histogram(&mut all, catalog::row(Id::Ttft), &Labels::new(), &samples);
+        let of = |le: &str| {
+            let found = all.iter().find(|(key, _)| key.has("le", le));
+            found.map(|(_, expected)| (expected.amount.as_f64(), expected.bound > 0.0)).unwrap()
+        };
+        assert_eq!(
+            (of("0.0005"), of("0.0008"), of("+Inf")),
+            ((1.5, true), (2.0, false), (2.0, false))
+        );
+        let sum = all[&Key::new("llm_ttft_seconds_sum", Labels::new())];
+        assert!((sum.amount.as_f64() - 0.0009).abs() < 1e-12 && (sum.bound - 1e-5).abs() < 1e-12);
+        assert_eq!(samples.ranked().quantile(1.0, 0), Some((500_000, 10_000)));
     }
 
     #[test]

@@ -23,6 +23,25 @@ pub const OF_THE_INSTRUMENT: [Id; 6] = [
     Id::ProcessStart,
 ];
 
+/// Families that tell of a real device and how well its clock is known. Not among them: stamps that
+/// were lost or unclaimed, and jumps of the clock, which must not happen here.
+const OF_THE_DEVICE: [Id; 14] = [
+    Id::ClockOffsetError,
+    Id::ClockResolution,
+    Id::GpuUtilization,
+    Id::GpuMemoryUsed,
+    Id::GpuMemoryTotal,
+    Id::GpuTemperature,
+    Id::GpuPower,
+    Id::GpuPowerLimit,
+    Id::GpuEnergy,
+    Id::GpuClock,
+    Id::GpuThrottle,
+    Id::GpuXid,
+    Id::GpuEccUncorrected,
+    Id::GpuPcieReplays,
+];
+
 /// Queue depth as the engine knows it: by reason and by priority, not by both at once.
 pub const QUEUE_BY_REASON: &str = "sum by (reason) (llm_queue_depth)";
 /// See [`QUEUE_BY_REASON`].
@@ -46,8 +65,12 @@ pub struct Moment {
 }
 
 /// Everything `/metrics` has to say about a worker of which this is the truth.
-pub fn expect(truth: &Truth, moment: Moment) -> Book {
+pub fn expect(truth: &Truth, moment: Moment, is_device_real: bool) -> Book {
     let mut book = Book::new(&truth.run.model, &truth.run.worker_id);
+    book.unknown = OF_THE_INSTRUMENT.to_vec();
+    if is_device_real {
+        book.unknown.extend(OF_THE_DEVICE)
+    }
     known_from_the_start(&mut book, truth);
     for request in &truth.requests {
         waits(&mut book, request);
@@ -240,12 +263,12 @@ fn step(book: &mut Book, s: &StepLog, run: &Run) {
     *book.count(Id::StepSource, &[], &[source_text(s.source)]) += 1;
     book.samples(Id::StepSequences, &[], &[]).add(s.sequences.into());
     match s.gpu_ns {
-        Some(ns) => book.samples(Id::StepGpu, &device, &[phase]).add(ns),
+        Some(ns) => book.samples(Id::StepGpu, &device, &[phase]).add_within(ns),
         None => book.samples(Id::StepHost, &[], &[phase]).add(s.processed - s.begin),
     }
     if let Some(ns) = s.idle_before_ns {
         let work = labels::WORK[usize::from(s.work)];
-        book.samples(Id::GpuGap, &device, &[work]).add(ns)
+        book.samples(Id::GpuGap, &device, &[work]).add_within(ns)
     }
     if s.kv_usable > 0 {
         // Stored in ppm, rounded up, so that a share above a bound never lands below it.

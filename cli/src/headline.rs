@@ -47,6 +47,10 @@ impl<'a> Fleet<'a> {
             rows.extend(self.quantile(label, id, 0.99, "p99"));
             rows.extend(self.mean(label, id))
         }
+        for source in labels::STEP_SOURCE {
+            let part = Some(("source", *source));
+            rows.extend(self.total(&format!("steps timed by: {source}"), Id::StepSource, part))
+        }
         rows.extend(self.quantile("KV cache utilization", Id::KvStepUtilization, 1.0, "peak"));
         for status in labels::STATUS {
             let part = Some(("status", *status));
@@ -92,11 +96,12 @@ impl<'a> Fleet<'a> {
             return None;
         }
         let scale = row.unit.scale() as f64;
-        let engine = samples.sum() as f64 / scale / n as f64;
+        let [least, most] = samples.sum().map(|sum| sum as f64 / scale / n as f64);
+        let engine = (least + most) / 2.0;
         let reported = sum / count;
         // A lost sample takes its value and its weight along; sums of doubles round besides.
         let largest = samples.ranked().quantile(1.0, 0)?.0 as f64 / scale;
-        let bound = self.lost as f64 * largest / count + engine * ROUNDING;
+        let bound = self.lost as f64 * largest / count + (most - least) / 2.0 + engine * ROUNDING;
         let agreement = Agreement {
             metric: format!("{0}_sum / {0}_count", row.name),
             engine,

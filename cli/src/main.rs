@@ -3,6 +3,7 @@
 mod agreement;
 mod args;
 mod book;
+mod cuda;
 mod demo;
 mod doctor;
 mod expect;

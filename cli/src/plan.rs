@@ -1,8 +1,9 @@
 //! What a run is to do, checked.
 
-use crate::args::{Aliases, DemoArgs, Window};
+use crate::args::{Aliases, DemoArgs, DeviceChoice, Window};
+use crate::cuda::Cuda;
 use crate::pace::Speed;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,51 @@ pub struct Plan {
     pub has_vllm_aliases: bool,
     /// A lie that the comparison must notice.
     pub sabotage: Option<Sabotage>,
+    /// What runs the steps.
+    pub device: Hardware,
+}
+
+/// What runs the steps.
+pub enum Hardware {
+    /// A simulated device, and why.
+    Simulated(String),
+    /// A GPU.
+    Gpu(Cuda),
+}
+
+impl Hardware {
+    /// Chooses; a GPU is opened.
+    ///
+    /// # Errors
+    /// A GPU was asked for and there is none, or not at this speed.
+    fn choose(args: &DemoArgs) -> Result<Hardware> {
+        let is_real_time = args.speed == Speed::Times(1.0);
+        let slow = || format!("a GPU runs in real time, not at --speed {}", args.speed);
+        match (args.device, &args.driver) {
+            (DeviceChoice::Sim, _) => Ok(Hardware::Simulated("as asked for".into())),
+            (DeviceChoice::Auto, _) if !is_real_time => Ok(Hardware::Simulated(slow())),
+            (DeviceChoice::Gpu, _) if !is_real_time => {
+                bail!("--device gpu: {}; leave --speed away", slow())
+            }
+            (DeviceChoice::Auto, None) => Ok(match Cuda::open(None) {
+                Ok(cuda) => Hardware::Gpu(cuda),
+                Err(why) => Hardware::Simulated(format!("{why:#}")),
+            }),
+            (_, library) => {
+                let cuda = Cuda::open(library.as_deref());
+                let cuda = cuda.context("cannot run on a GPU, see `stepscope doctor`")?;
+                Ok(Hardware::Gpu(cuda))
+            }
+        }
+    }
+
+    /// As reports name it, and why or what it is.
+    pub fn words(&self) -> [&str; 2] {
+        match self {
+            Hardware::Simulated(why) => ["simulated", why],
+            Hardware::Gpu(cuda) => ["gpu", &cuda.name],
+        }
+    }
 }
 
 impl Plan {
@@ -65,6 +111,7 @@ impl Plan {
             speculation: args.speculation,
             has_vllm_aliases: args.aliases == Some(Aliases::Vllm),
             sabotage: args.sabotage,
+            device: Hardware::choose(args)?,
         })
     }
 

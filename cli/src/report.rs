@@ -39,6 +39,8 @@ struct Json<'a> {
     trace: &'a str,
     profile: &'a str,
     scenario: &'a str,
+    device: &'a str,
+    device_detail: &'a str,
     seed: u64,
     speed: Speed,
     workers: usize,
@@ -75,6 +77,8 @@ impl Report {
         let (requests, profile) = (plan.trace.requests.len(), plan.profile);
         writeln!(out, "trace     {} ({requests} requests), seed {}", plan.trace.name, plan.seed)?;
         writeln!(out, "profile   {} ({})", profile.name(), profile.model())?;
+        let [device, why] = plan.device.words();
+        writeln!(out, "device    {device} ({why})")?;
         writeln!(out, "scenario  {}: {}", plan.scenario, plan.scenario.what())?;
         if plan.scenario != Scenario::Healthy {
             let (from, until) = (plan.inject.from.as_secs_f64(), plan.inject.until.as_secs_f64());
@@ -219,6 +223,7 @@ impl Verdict {
         let urls: Vec<String> = workers.iter().map(Worker::url).collect();
         let requests = || lives.iter().flatten().flat_map(|life| &life.truth.requests);
         // Thousands of buckets that agree would hide the rest.
+        let [device, device_detail] = plan.device.words();
         let is_shown = |entry: &&Agreement| !entry.metric.contains("_bucket{") || !entry.holds();
         Json {
             url: urls.first().cloned().unwrap_or_default(),
@@ -226,6 +231,8 @@ impl Verdict {
             trace: &plan.trace.name,
             profile: plan.profile.name(),
             scenario: plan.scenario.name(),
+            device,
+            device_detail,
             seed: plan.seed,
             speed: plan.speed,
             workers: workers.len(),

@@ -5,14 +5,18 @@ use crate::book::Book;
 use crate::expect::{Moment, expect};
 use crate::exposition::Exposition;
 use crate::pace::Pace;
-use crate::plan::Plan;
+use crate::plan::{Hardware, Plan};
 use crate::scrape::{scrape, url};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::net::SocketAddr;
 use stepscope::snapshot::HistoryRow;
 use stepscope::{Clock, Config, Role, Stepscope, Time};
 use stepscope_sim::engine::{Engine, Options};
 use stepscope_sim::truth::{Run, Truth};
+
+/// What a told end of a step is checked for.
+const OUT_OF_TIME: &str =
+    "steps told to have ended before their launch or after they were seen done";
 
 /// An engine that serves, and the scope it reports to.
 pub struct Worker {
@@ -22,6 +26,7 @@ pub struct Worker {
     clock: Clock,
     addr: SocketAddr,
     ready: [Time; 2],
+    is_device_real: bool,
 }
 
 /// One worker's life, from its start to the last scrape.
@@ -56,11 +61,19 @@ impl Worker {
             workers: plan.workers.into(),
             sabotage: plan.sabotage,
         };
-        let engine = Engine::new(&scope, run, plan.trace.clone(), pace.now(), options);
+        let (trace, start) = (plan.trace.clone(), pace.now());
+        let engine = match &plan.device {
+            Hardware::Simulated(_) => Engine::new(&scope, run, trace, start, options),
+            Hardware::Gpu(cuda) => {
+                let device = Box::new(cuda.device(&scope)?);
+                Engine::on(device, &scope, run, trace, start, options)
+            }
+        };
         let before = clock.now();
         scope.mark_ready();
         let ready = [before, clock.now()];
-        Ok(Worker { engine, scope, clock, addr, ready })
+        let is_device_real = matches!(plan.device, Hardware::Gpu(_));
+        Ok(Worker { engine, scope, clock, addr, ready, is_device_real })
     }
 
     /// Where it listens.
@@ -94,12 +107,19 @@ impl Worker {
     /// # Errors
     /// `/metrics` gives no valid answer.
     pub fn settle(&self) -> Result<Life> {
+        if let Some(why) = self.engine.fault() {
+            bail!("the GPU failed: {why}")
+        }
         let truth = self.engine.truth();
         let before = self.clock.now();
         let exposition = scrape(self.addr)?;
         let scraped = [before, self.clock.now()];
-        let book = expect(&truth, Moment { ready: self.ready, scraped });
-        let comparison = Comparison::of(&book, &exposition);
+        let moment = Moment { ready: self.ready, scraped };
+        let book = expect(&truth, moment, self.is_device_real);
+        let mut comparison = Comparison::of(&book, &exposition);
+        if self.is_device_real {
+            comparison.also(OUT_OF_TIME, 0, truth.strays)
+        }
         Ok(Life { truth, book, exposition, comparison })
     }
 }

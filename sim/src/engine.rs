@@ -13,7 +13,7 @@
 use crate::agenda::{Agenda, Entry};
 use crate::arrivals::Arrivals;
 use crate::client::{Ask, BATCH, Fate, PRIORITIES};
-use crate::device::{Device, Span};
+use crate::device::{Device, Finish, stalled};
 use crate::journal::Depths;
 use crate::kv::{BLOCK_TOKENS, KvPool};
 use crate::profile::{Profile, StepModel};
@@ -22,6 +22,7 @@ use crate::sabotage::Sabotage;
 use crate::scenario::{CROWD_NS, Crowd, Injection, Scenario};
 use crate::scheduler::Scheduler;
 use crate::sequence::Sequence;
+use crate::simulated::Simulated;
 use crate::telemetry::{Open, Telemetry};
 use crate::trace::{Trace, TraceRequest};
 use crate::truth::{Run, Truth};
@@ -120,7 +121,6 @@ enum Event {
 #[derive(Debug)]
 struct Flight {
     open: Open,
-    span: Span,
     outputs: Entry,
 }
 
@@ -140,7 +140,6 @@ pub struct Engine {
     scheduler: Scheduler,
     kv: KvPool,
     steps: StepModel,
-    device: Device,
     flight: Option<Flight>,
     is_pass_planned: bool,
     is_down: bool,
@@ -149,6 +148,10 @@ pub struct Engine {
     /// Requests at the tokenizer, by priority.
     tokenizing: [u32; PRIORITIES.len()],
     telemetry: Telemetry,
+    // Behind the recorder, whose lane is on the device's stream: it goes last.
+    device: Box<dyn Device>,
+    /// What the device failed with.
+    fault: Option<String>,
 }
 
 impl Engine {
@@ -163,13 +166,25 @@ impl Engine {
         start: Time,
         options: Options,
     ) -> Engine {
+        Engine::on(Box::new(Simulated::default()), scope, run, trace, start, options)
+    }
+
+    /// The same on another device. With a real one time must pass as it does: call
+    /// [`advance_to`](Engine::advance_to) with times that are over.
+    pub fn on(
+        mut device: Box<dyn Device>,
+        scope: &Stepscope,
+        run: Run,
+        trace: Arc<Trace>,
+        start: Time,
+        options: Options,
+    ) -> Engine {
         let Options { profile, worker, .. } = options;
         let start = start.as_nanos();
         let injection = Injection::new(options.scenario, start, options.inject);
         let workers = options.workers.max(profile.workers_for(&trace));
         // Workers of one run must not share their fates.
         let seed = Rng::stream(options.seed, worker as u64).next();
-        let device = Device::new(injection.stall());
         let mut engine = Engine {
             profile,
             injection,
@@ -182,8 +197,9 @@ impl Engine {
             scheduler: Scheduler::new(if options.speculation { DRAFTS } else { 0 }),
             kv: KvPool::new(profile.kv_blocks, BLOCK_TOKENS),
             steps: StepModel::new(profile),
-            telemetry: Telemetry::new(scope, run, &device, options.sabotage),
+            telemetry: Telemetry::new(scope, run, &mut *device, options.sabotage),
             device,
+            fault: None,
             flight: None,
             is_pass_planned: false,
             is_down: false,
@@ -230,6 +246,11 @@ impl Engine {
             kv_usable: self.kv.usable().into(),
             steps: journal.steps.len() as u64,
         }
+    }
+
+    /// What a real device failed with, the first time.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 
     /// A copy of all it knows; `end` is the state at the time of the last `advance_to`.
@@ -409,17 +430,33 @@ impl Engine {
         });
         let ns = self.steps.step_ns(batch).max(self.injection.step_ns_min(at, shape.prefills == 0));
         let ns = (ns * self.rng.jitter(STEP_JITTER)) as u64;
-        let open = self.telemetry.step_begun(shape, at);
-        let span = self.device.run(at, ns);
-        let outputs = self.agenda.plan(span.end + self.rng.within(OUTPUTS_NS), Event::Outputs);
-        self.flight = Some(Flight { open, span, outputs });
+        let ns = stalled(at, ns, self.injection.stall());
+        self.device.before();
+        let mut open = self.telemetry.step_begun(shape, at);
+        let how = self.device.launch(at, ns, shape);
+        self.telemetry.launched(&mut open, how);
+        let end = self.device.launched();
+        let outputs = self.agenda.plan(end + self.rng.within(OUTPUTS_NS), Event::Outputs);
+        self.flight = Some(Flight { open, outputs });
         if std::mem::take(&mut self.is_doomed) {
             self.agenda.plan(at + CRASH_NS, Event::Crash);
         }
     }
 
     fn outputs(&mut self, at: u64) {
-        let Some(Flight { open, span, .. }) = self.flight.take() else { return };
+        let Some(Flight { open, outputs }) = self.flight.take() else { return };
+        let span = match self.device.finished(at) {
+            Finish::Done(span) => span,
+            Finish::Later(when) => {
+                let outputs = self.agenda.plan(when.max(at + 1), Event::Outputs);
+                return self.flight = Some(Flight { open, outputs });
+            }
+            Finish::Failed(why) => {
+                self.fault.get_or_insert(why);
+                self.flight = Some(Flight { open, outputs });
+                return self.crash(at);
+            }
+        };
         let running = &mut self.scheduler.running;
         let sampled: Vec<_> =
             running.iter_mut().map(|seq| seq.sample(&mut self.kv, &mut self.rng)).collect();

@@ -1,7 +1,7 @@
 //! The engine's own record while it runs; [`Truth`] is its copy.
 
 use crate::client::{Ask, ENDPOINTS, PRIORITIES};
-use crate::device::Span;
+use crate::device::{End as StepEnd, Span};
 use crate::kv::KvPool;
 use crate::sequence::Sampled;
 use crate::truth::{End, RequestLog, Run, StepLog, Truth};
@@ -59,6 +59,8 @@ pub(crate) struct Journal {
     pub(crate) prompt_tokens: u64,
     /// Waiting requests as the recorder was last told.
     pub(crate) depths: Depths,
+    /// Steps that ended, as the recorder says, when they cannot have.
+    strays: u64,
     /// Levels of the KV pool as the recorder was last told: referenced, cached, usable, slots used.
     kv: [u64; 4],
 }
@@ -76,6 +78,7 @@ impl Journal {
             generated_tokens: 0,
             prompt_tokens: 0,
             depths: Depths::default(),
+            strays: 0,
             kv: [0; 4],
         }
     }
@@ -135,19 +138,34 @@ impl Journal {
         OpenLog { begin, shape, work: self.load.was_never_zero() }
     }
 
-    pub(crate) fn step_ended(&mut self, open: OpenLog, span: Span, processed: u64) {
+    pub(crate) fn step_ended(
+        &mut self,
+        open: OpenLog,
+        span: Span,
+        end: u64,
+        source: StepSource,
+        processed: u64,
+    ) {
+        // What the recorder timed by the host's clock has no device time in it.
+        let is_timed = source != StepSource::Host;
+        if let StepEnd::AsTold { not_before, not_after } = span.end
+            && is_timed
+            && !(not_before..=not_after).contains(&end)
+        {
+            self.strays += 1
+        }
         let sequences = open.shape.prefills + open.shape.decodes;
         self.batch = if self.load.now > 0 { sequences.into() } else { 0 };
         self.steps.push(StepLog {
             begin: open.begin,
-            gpu_ns: Some(span.ns()),
-            idle_before_ns: span.idle_before_ns,
+            gpu_ns: is_timed.then_some(span.gpu_ns),
+            idle_before_ns: span.idle_before_ns.filter(|_| is_timed),
             work: open.work,
-            end: span.end,
+            end,
             processed,
             phase: open.shape.phase(),
             sequences,
-            source: StepSource::Simulated,
+            source,
             kv_referenced: 0,
             kv_usable: 0,
         })
@@ -212,6 +230,6 @@ impl Journal {
             kv_slots_used,
         };
         let (requests, steps) = (self.requests.clone(), self.steps.clone());
-        Truth { run: self.run.clone(), requests, steps, end }
+        Truth { run: self.run.clone(), requests, steps, end, strays: self.strays }
     }
 }

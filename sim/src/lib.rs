@@ -1,6 +1,6 @@
 //! A simulated continuous-batching engine, instrumented only through stepscope's public API.
 //!
-//! The device is simulated, the engine is not: requests of a real trace are tokenized, queued,
+//! The device is simulated (or a real one behind [`Device`]), the engine is not: requests of a real trace are tokenized, queued,
 //! batched with chunked prefill, given paged KV blocks with a prefix cache, preempted when blocks run
 //! out, and streamed. It is what the demo runs, an example of where in an engine each verb belongs
 //! ([`engine`]), and the source of an exact record to check every reported number against
@@ -52,7 +52,7 @@
 mod agenda;
 mod arrivals;
 mod client;
-mod device;
+pub mod device;
 pub mod engine;
 mod journal;
 mod kv;
@@ -62,10 +62,12 @@ mod sabotage;
 pub mod scenario;
 mod scheduler;
 mod sequence;
+mod simulated;
 mod telemetry;
 pub mod trace;
 pub mod truth;
 
+pub use device::Device;
 pub use engine::{Engine, Options, Progress};
 pub use profile::{Profile, UnknownProfile};
 pub use sabotage::{Sabotage, UnknownSabotage};

@@ -1,7 +1,6 @@
 //! Lies to the recorder, to prove that a checker finds them. They sit at the seam alone: the engine
 //! and its own record stay right.
 
-use crate::device::SimDevice;
 use std::str::FromStr;
 use stepscope::{Launch, Settled, Shape, StepClock, StepSource, Ticket, Time};
 
@@ -57,20 +56,20 @@ impl EveryNth {
     }
 }
 
-/// A device clock that says of some steps that they ended later.
-#[derive(Debug)]
-pub(crate) struct LateClock {
-    clock: SimDevice,
+/// Any device clock; of some steps it may say that they ended later.
+pub(crate) struct ToldClock {
+    clock: Box<dyn StepClock>,
     late: EveryNth,
 }
 
-impl LateClock {
-    pub(crate) fn new(clock: SimDevice) -> LateClock {
-        LateClock { clock, late: EveryNth { n: Some(SHIFT_ONE_IN), count: 0 } }
+impl ToldClock {
+    pub(crate) fn new(clock: Box<dyn StepClock>, sabotage: Option<Sabotage>) -> ToldClock {
+        let n = (sabotage == Some(Sabotage::Shift)).then_some(SHIFT_ONE_IN);
+        ToldClock { clock, late: EveryNth { n, count: 0 } }
     }
 }
 
-impl StepClock for LateClock {
+impl StepClock for ToldClock {
     fn begin(&mut self, at: Time, shape: Shape) -> Ticket {
         self.clock.begin(at, shape)
     }

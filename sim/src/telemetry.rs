@@ -4,15 +4,15 @@
 //! the two can be compared. [`Sabotage`] lies here, to the recorder only.
 
 use crate::client::{Ask, ENDPOINTS, PRIORITIES};
-use crate::device::{Device, Span};
+use crate::device::{Device, End, Span};
 use crate::journal::{Depths, Journal, OpenLog, REASONS};
 use crate::kv::KvPool;
-use crate::sabotage::{EveryNth, LateClock, Sabotage};
+use crate::sabotage::{EveryNth, Sabotage, ToldClock};
 use crate::sequence::{Sampled, Sequence};
 use crate::truth::Run;
 use stepscope::{
     Class, Discard, Launch, OpenStep, Outcome, Pool, Preempt, Priority, Recorder, Request, Series,
-    Shape, Stepscope, Stream, Time,
+    Shape, StepSource, Stepscope, Stream, Time,
 };
 
 /// A step under way, as the recorder and as the journal know it.
@@ -37,7 +37,7 @@ impl Telemetry {
     pub(crate) fn new(
         scope: &Stepscope,
         run: Run,
-        device: &Device,
+        device: &mut dyn Device,
         sabotage: Option<Sabotage>,
     ) -> Telemetry {
         let class = |endpoint, priority| scope.series(Class::endpoint(endpoint).priority(priority));
@@ -47,10 +47,7 @@ impl Telemetry {
             series.reverse()
         }
         let mut engine = scope.recorder("engine");
-        match sabotage {
-            Some(Sabotage::Shift) => engine.set_lane(LateClock::new(device.clock())),
-            _ => engine.set_lane(device.clock()),
-        }
+        engine.set_lane(ToldClock::new(device.clock(), sabotage));
         Telemetry {
             engine,
             transport: scope.recorder("transport"),
@@ -90,9 +87,12 @@ impl Telemetry {
     }
 
     pub(crate) fn step_begun(&mut self, shape: Shape, at: u64) -> Open {
-        let mut step = self.engine.begin_step(Time::from_nanos(at), shape);
-        self.engine.launched(&mut step, Launch::Stamp);
+        let step = self.engine.begin_step(Time::from_nanos(at), shape);
         Open { step, log: self.journal.step_begun(shape, at) }
+    }
+
+    pub(crate) fn launched(&mut self, open: &mut Open, how: Launch) {
+        self.engine.launched(&mut open.step, how)
     }
 
     pub(crate) fn step_lost(&mut self, open: Open) {
@@ -109,13 +109,18 @@ impl Telemetry {
         sampled: &[Sampled],
     ) {
         let step = self.engine.end_step(open.step, Time::from_nanos(at));
-        self.journal.step_ended(open.log, span, at);
+        let (end, source) = match span.end {
+            End::At(end) => (end, StepSource::Simulated),
+            // A real engine knows it from nowhere else.
+            End::AsTold { .. } => (step.time().as_nanos(), step.source()),
+        };
+        self.journal.step_ended(open.log, span, end, source, at);
         let lost = &mut self.lost;
         let told =
             running.iter_mut().zip(sampled).filter(|(_, s)| s.accepted == 0 || !lost.is_now());
         self.engine.tokens(&step, told.map(|(seq, s)| (&mut seq.request, s.accepted)));
         for (seq, s) in running.iter().zip(sampled) {
-            self.journal.sampled(seq.ask.id, s, span.end);
+            self.journal.sampled(seq.ask.id, s, end);
             if s.drafted > 0 {
                 self.engine.spec(&seq.request, s.drafted, s.draft_accepted)
             }

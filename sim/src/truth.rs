@@ -3,6 +3,7 @@
 //! It is written by the engine for its own purposes and never passes through the recorder. The file
 //! form is documented in `docs/truth-format.md`.
 
+use crate::device::Within;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -21,6 +22,9 @@ pub struct Truth {
     pub steps: Vec<StepLog>,
     /// The state now.
     pub end: End,
+    /// Steps of a real device whose end, as the recorder told it, is before the launch or after the
+    /// host saw that they were done.
+    pub strays: u64,
 }
 
 /// Identity and settings that a checker needs.
@@ -91,9 +95,9 @@ pub struct StepLog {
     /// Host time directly before the launch.
     pub begin: u64,
     /// Duration on the device's clock.
-    pub gpu_ns: Option<u64>,
+    pub gpu_ns: Option<Within>,
     /// Idle time of the device before it; `None` for the first step of a stream.
-    pub idle_before_ns: Option<u64>,
+    pub idle_before_ns: Option<Within>,
     /// Requests were in the scheduler's hands at every moment since the begin before.
     pub work: bool,
     /// The device's end.
@@ -163,7 +167,11 @@ enum Line<'a> {
     Step {
         begin: u64,
         gpu_ns: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        gpu_ns_max: Option<u64>,
         idle_before_ns: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        idle_before_ns_max: Option<u64>,
         work: &'static str,
         end: u64,
         processed: u64,
@@ -259,8 +267,10 @@ impl StepLog {
     fn line(&self) -> Line<'_> {
         Line::Step {
             begin: self.begin,
-            gpu_ns: self.gpu_ns,
-            idle_before_ns: self.idle_before_ns,
+            gpu_ns: self.gpu_ns.map(|ns| ns.low),
+            gpu_ns_max: uncertain(self.gpu_ns),
+            idle_before_ns: self.idle_before_ns.map(|ns| ns.low),
+            idle_before_ns_max: uncertain(self.idle_before_ns),
             work: if self.work { "waiting" } else { "none" },
             end: self.end,
             processed: self.processed,
@@ -287,6 +297,11 @@ impl End {
             kv_slots_used: self.kv_slots_used,
         }
     }
+}
+
+/// The upper bound of what is not known exactly.
+fn uncertain(ns: Option<Within>) -> Option<u64> {
+    ns.filter(|ns| ns.low != ns.high).map(|ns| ns.high)
 }
 
 fn error_text(error: ErrorType) -> &'static str {

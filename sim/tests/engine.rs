@@ -152,12 +152,13 @@ fn time_pairs(truth: &Truth, snapshot: &Snapshot) -> Vec<(String, f64, f64)> {
     for (label, phase) in
         [("prefill", Phase::Prefill), ("decode", Phase::Decode), ("mixed", Phase::Mixed)]
     {
-        let steps = truth.steps.iter().filter(|s| s.phase == phase).filter_map(|s| s.gpu_ns);
+        let steps =
+            truth.steps.iter().filter(|s| s.phase == phase).filter_map(|s| Some(s.gpu_ns?.low));
         compare(label, Id::StepGpu, Some(("phase", label)), steps.collect())
     }
     for (label, work) in [("waiting", true), ("none", false)] {
         let steps = truth.steps.iter().filter(|s| s.work == work);
-        let idle = steps.filter_map(|s| s.idle_before_ns).collect();
+        let idle = steps.filter_map(|s| Some(s.idle_before_ns?.low)).collect();
         compare(label, Id::GpuGap, Some(("work", label)), idle)
     }
     pairs
@@ -325,7 +326,12 @@ fn a_healthy_worker_keeps_its_objectives_with_either_profile() {
 fn idle_nothing_arrives_and_the_levels_are_zero() {
     let truth = run_scenario(Scenario::Idle);
     assert!(!truth.requests.iter().any(|r| is_injected(r.recv)));
-    assert!(truth.steps.iter().any(|s| !s.work && s.idle_before_ns > Some(5_000_000_000)));
+    assert!(
+        truth
+            .steps
+            .iter()
+            .any(|s| !s.work && s.idle_before_ns.is_some_and(|ns| ns.low > 5_000_000_000))
+    );
     let (scope, mut engine) = scope_and_engine(options(Scenario::Idle));
     let at = START.after(UNTIL - Duration::from_secs(1));
     engine.advance_to(at);
@@ -427,8 +433,8 @@ fn error_burst_a_quarter_of_what_arrives_fails() {
 fn host_bound_the_device_waits_for_the_host_while_work_waits() {
     let truth = run_scenario(Scenario::HostBound);
     let of_steps = |of: fn(&StepLog) -> u64| injected_steps(&truth).map(of).sum::<u64>();
-    let gap = of_steps(|s| if s.work { s.idle_before_ns.unwrap_or(0) } else { 0 });
-    let busy = of_steps(|s| s.gpu_ns.unwrap_or(0));
+    let gap = of_steps(|s| if s.work { s.idle_before_ns.map_or(0, |ns| ns.low) } else { 0 });
+    let busy = of_steps(|s| s.gpu_ns.map_or(0, |ns| ns.low));
     assert!(gap as f64 / (gap + busy) as f64 > 0.4);
     assert_recovered(&truth)
 }

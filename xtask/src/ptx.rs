@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Sources in `kernels/`; each gives a `.ptx` of the same name.
-const SOURCES: [&str; 3] = ["stamp", "stamp_test", "gpu_real"];
+const SOURCES: [&str; 4] = ["stamp", "stamp_test", "demo", "gpu_real"];
 
 /// PTX 6.0 for sm_70: the oldest text that has scoped stores, so that every driver in use loads it.
 const FLAGS: [&str; 9] = [

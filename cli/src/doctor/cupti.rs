@@ -62,8 +62,10 @@ impl Cupti {
                 };
                 cupti.findings.push(Finding::good(
                     format!("CUPTI {} would start: {path}", name(version)),
-                    format!("{ids}; not started: a process has one CUPTI subscriber, so whether a \
-                             profiler holds it shows in the engine's process only"),
+                    format!(
+                        "{ids}; not started: a process has one CUPTI subscriber, so whether a \
+                             profiler holds it shows in the engine's process only"
+                    ),
                 ))
             }
             Err(why) => cupti.findings.push(Finding::broken(

@@ -120,8 +120,14 @@ impl Driver {
 
     /// Does it have a function of this name?
     pub fn has(&self, name: &str) -> bool {
+        self.address(name).is_some()
+    }
+
+    /// Where that function is.
+    pub fn address(&self, name: &str) -> Option<usize> {
         // SAFETY: only looked up, never called; an address fits any name.
-        unsafe { self.library.get::<*const c_void>(name.as_bytes()) }.is_ok()
+        let symbol = unsafe { self.library.get::<*const c_void>(name.as_bytes()) };
+        symbol.ok().map(|symbol| symbol.addr())
     }
 
     /// The test driver of this project, which needs no GPU.

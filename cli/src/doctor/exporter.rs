@@ -4,8 +4,8 @@ use super::finding::Finding;
 use super::nvml::Nvml;
 use super::stamps::Stamps;
 use serde::Serialize;
-use stepscope::catalog::{self, Id, labels};
 use stepscope::StepSource;
+use stepscope::catalog::{self, Id, labels};
 
 /// What to expect.
 #[derive(Serialize)]
@@ -26,19 +26,27 @@ impl Exporter {
         let source = labels::STEP_SOURCE[source as usize];
         let mut families = vec![];
         let steps = if stamps.work {
-            families.extend([Id::StepGpu, Id::GpuGap, Id::StampsLost, Id::ClockOffsetError].map(name));
+            families
+                .extend([Id::StepGpu, Id::GpuGap, Id::StampsLost, Id::ClockOffsetError].map(name));
             Finding::good(
                 format!("steps: {} and {} on the GPU's clock", name(Id::StepGpu), name(Id::GpuGap)),
-                format!("TTFT and TBT end with the GPU's own end of a step; {}{{source=\"{source}\"}} \
-                         counts them", name(Id::StepSource)),
+                format!(
+                    "TTFT and TBT end with the GPU's own end of a step; {}{{source=\"{source}\"}} \
+                         counts them",
+                    name(Id::StepSource)
+                ),
             )
         } else {
             families.push(name(Id::StepHost));
             Finding::absent(
                 format!("steps: {} on the host's clock", name(Id::StepHost)),
-                format!("no {} and {}; TTFT and TBT end when the engine looks at the outputs; \
+                format!(
+                    "no {} and {}; TTFT and TBT end when the engine looks at the outputs; \
                          {}{{source=\"{source}\"}} counts them",
-                         name(Id::StepGpu), name(Id::GpuGap), name(Id::StepSource)),
+                    name(Id::StepGpu),
+                    name(Id::GpuGap),
+                    name(Id::StepSource)
+                ),
             )
         };
         let mut readings: Vec<&'static str> =

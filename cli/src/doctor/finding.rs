@@ -67,8 +67,12 @@ impl Finding {
             State::Broken => " !!  ",
         };
         let parts = [Some(&self.found), Some(&self.means), self.todo.as_ref()];
-        let parts: Vec<&str> =
-            parts.into_iter().flatten().filter(|part| !part.is_empty()).map(String::as_str).collect();
+        let parts: Vec<&str> = parts
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .map(String::as_str)
+            .collect();
         format!("{mark}{}", wrapped(&parts.join(" · "), INDENT))
     }
 }

@@ -120,7 +120,8 @@ impl Host {
                 self.findings.push(Finding::good(format!("{files} device files; {module}"), ""));
                 if !self.control_files {
                     let found = "/dev/nvidiactl or /dev/nvidia-uvm is missing";
-                    let todo = if self.container { container } else { "run `nvidia-modprobe -u -c 0`" };
+                    let todo =
+                        if self.container { container } else { "run `nvidia-modprobe -u -c 0`" };
                     self.findings.push(Finding::broken(found, "CUDA cannot start", todo))
                 }
                 if !has_driver {
@@ -215,7 +216,10 @@ mod tests {
     fn a_container_without_device_files_is_told_how_to_get_them() {
         let (_, text) = judged(&[MODULE, (".dockerenv", "")], true);
         assert!(text.contains("!! kernel module, but no /dev/nvidia<N>"), "{text}");
-        assert!(text.contains("docker run --gpus all") && text.contains("in a container"), "{text}");
+        assert!(
+            text.contains("docker run --gpus all") && text.contains("in a container"),
+            "{text}"
+        );
     }
 
     #[test]

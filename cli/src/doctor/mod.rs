@@ -15,7 +15,8 @@ mod stamps;
 use anyhow::Result;
 use clap::Args;
 use cupti::Cupti;
-use driver::{Device, Driver, Refused, advice};
+use driver::{Device, Refused};
+pub use driver::{Driver, advice};
 use exporter::Exporter;
 use finding::Finding;
 use host::Host;
@@ -23,6 +24,9 @@ use nvml::Nvml;
 use report::{DriverFacts, Report};
 use stamps::Stamps;
 use std::path::{Path, PathBuf};
+
+/// Missing functions that people are shown; JSON has all.
+const SHOWN_MAX: usize = 5;
 
 /// Say what this machine offers, what that means and what to do
 ///
@@ -115,9 +119,14 @@ fn load(library: Option<&Path>, facts: &mut DriverFacts, host: &Host) -> Option<
     facts.is_fake = driver.is_fake();
     facts.has_export_table = driver.has_export_table();
     facts.missing = driver.missing.clone();
-    let shown = facts.path.as_ref().map_or("libcuda.so.1".into(), |path| path.display().to_string());
+    let shown =
+        facts.path.as_ref().map_or("libcuda.so.1".into(), |path| path.display().to_string());
     if !driver.missing.is_empty() {
-        let (n, names) = (driver.missing.len(), driver.missing.join(", "));
+        let n = driver.missing.len();
+        let mut names = driver.missing[..n.min(SHOWN_MAX)].join(", ");
+        if n > SHOWN_MAX {
+            names.push_str(", and so on")
+        }
         facts.findings.push(Finding::broken(
             format!("{shown} lacks {n} of the functions needed: {names}"),
             "it is no CUDA driver, or one older than R410: no stamps",

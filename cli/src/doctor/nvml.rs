@@ -41,7 +41,10 @@ impl Nvml {
     /// Not asked, and why.
     pub fn not_asked(why: &str) -> Nvml {
         let means = "utilization, memory, power, temperature and XID errors are absent";
-        Nvml { findings: vec![Finding::absent(format!("NVML not asked: {why}"), means)], ..Nvml::default() }
+        Nvml {
+            findings: vec![Finding::absent(format!("NVML not asked: {why}"), means)],
+            ..Nvml::default()
+        }
     }
 
     /// Asks for every device.

@@ -80,8 +80,9 @@ impl Report {
         let all = || report.sections().into_iter().flat_map(|(_, findings)| findings);
         let ok = all().all(|finding| finding.state != State::Broken);
         let of = |broken: bool| {
-            all().filter(move |finding| (finding.state == State::Broken) == broken)
-                .filter_map(|finding| Some(format!("{}: {}", finding.found, finding.todo.as_ref()?)))
+            all().filter(move |finding| (finding.state == State::Broken) == broken).filter_map(
+                |finding| Some(format!("{}: {}", finding.found, finding.todo.as_ref()?)),
+            )
         };
         let advice = of(true).chain(of(false)).collect();
         (report.ok, report.advice) = (ok, advice);
@@ -116,7 +117,9 @@ impl Report {
 
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         let first = match &self.driver.named {
-            Some(path) => format!("stepscope doctor, with the driver you named: {}", path.display()),
+            Some(path) => {
+                format!("stepscope doctor, with the driver you named: {}", path.display())
+            }
             None => "stepscope doctor: what was found · what that means · what to do".into(),
         };
         writeln!(out, "{}", wrapped(&first, 0))?;

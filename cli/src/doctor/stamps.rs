@@ -12,7 +12,7 @@ use stepscope::gpu::{Gpu, GpuUnavailable, Lost, Options, Resolution, StepInfo};
 const STEPS: usize = 512;
 const IN_FLIGHT: usize = 32;
 /// The rate of the GPU's clock is unknown before the second round, at 0.1 s; the third is at 0.5 s.
-const ROUNDS: u64 = 2;
+const ROUNDS: u64 = 3;
 const ROUNDS_PATIENCE: Duration = Duration::from_secs(2);
 /// A bound of the clock above this is worth a look: launches take that long.
 const BOUND_NS_MAX: u64 = 100_000;
@@ -83,7 +83,8 @@ impl Stamps {
         let took = asked.elapsed();
         self.attach_ms = Some(took.as_secs_f64() * 1e3);
         let means = "kernels compiled, memory registered, self test passed";
-        let attached = format!("device {ordinal}: stamps attached in {:.1} ms", took.as_secs_f64() * 1e3);
+        let attached =
+            format!("device {ordinal}: stamps attached in {:.1} ms", took.as_secs_f64() * 1e3);
         self.findings.push(if took <= ATTACH_MAX {
             Finding::good(attached, means)
         } else {

@@ -52,8 +52,7 @@ pub fn nvml_survey(
     let board = instance.map_or(handle, |(board, _)| board);
     let mut found = nvml.found(handle, board);
     found.mig |= instance.is_some();
-    let mut survey =
-        NvmlSurvey { found, offered: vec![], absent: vec![], failed: vec![] };
+    let mut survey = NvmlSurvey { found, offered: vec![], absent: vec![], failed: vec![] };
     for (id, ask) in READINGS {
         // There a driver may answer 0 instead of refusing; the readers do not ask either.
         let is_untrue = survey.found.mig && id == Id::GpuUtilization;
