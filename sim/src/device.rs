@@ -76,6 +76,8 @@ pub trait Device {
     fn launched(&mut self) -> u64;
     /// Is the step done? Called at or after the time that `launched` or [`Finish::Later`] gave.
     fn finished(&mut self, at: u64) -> Finish;
+    /// Is a step there, under way or given up, that goes on while the engine's time stands still?
+    fn runs_on(&self) -> bool;
     /// The engine gave the step under way up, and everything on the device.
     fn reset(&mut self);
 }

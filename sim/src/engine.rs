@@ -255,7 +255,8 @@ impl Engine {
 
     /// A copy of all it knows; `end` is the state at the time of the last `advance_to`.
     pub fn truth(&self) -> Truth {
-        self.telemetry.journal.truth(self.now)
+        let is_running_on = self.device.runs_on();
+        Truth { is_running_on, ..self.telemetry.journal.truth(self.now) }
     }
 
     fn happen(&mut self, event: Event, at: u64) {

@@ -230,6 +230,7 @@ impl Journal {
             kv_slots_used,
         };
         let (requests, steps) = (self.requests.clone(), self.steps.clone());
-        Truth { run: self.run.clone(), requests, steps, end, strays: self.strays }
+        let run = self.run.clone();
+        Truth { run, requests, steps, end, strays: self.strays, is_running_on: false }
     }
 }

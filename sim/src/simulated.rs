@@ -57,6 +57,10 @@ impl Device for Simulated {
         })
     }
 
+    fn runs_on(&self) -> bool {
+        false
+    }
+
     /// What comes is the first step of a new stream.
     fn reset(&mut self) {
         self.last_end = None

@@ -25,6 +25,8 @@ pub struct Truth {
     /// Steps of a real device whose end, as the recorder told it, is before the launch or after the
     /// host saw that they were done.
     pub strays: u64,
+    /// A step is on a real device, and may end there at any moment.
+    pub is_running_on: bool,
 }
 
 /// Identity and settings that a checker needs.

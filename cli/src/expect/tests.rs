@@ -75,6 +75,7 @@ fn story() -> Truth {
         requests: vec![evicted, twice, late, refused, in_flight],
         steps: vec![step(20, 50, None), step(120, 150, None), step(320, 350, Some(30 * MS))],
         strays: 0,
+        is_running_on: false,
         end: End {
             at: 2_600 * MS,
             queue: vec![("capacity", 0)],
