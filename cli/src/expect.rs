@@ -23,11 +23,9 @@ pub const OF_THE_INSTRUMENT: [Id; 6] = [
     Id::ProcessStart,
 ];
 
-/// Families that tell of a real device and how well its clock is known. Not among them: stamps that
-/// were lost or unclaimed, and jumps of the clock, which must not happen here.
-const OF_THE_DEVICE: [Id; 14] = [
-    Id::ClockOffsetError,
-    Id::ClockResolution,
+/// Families of a device's monitor. A simulated device has a made-up one, whose numbers are nobody's
+/// truth but one: how often the device died.
+const OF_THE_MONITOR: [Id; 13] = [
     Id::GpuUtilization,
     Id::GpuMemoryUsed,
     Id::GpuMemoryTotal,
@@ -37,10 +35,15 @@ const OF_THE_DEVICE: [Id; 14] = [
     Id::GpuEnergy,
     Id::GpuClock,
     Id::GpuThrottle,
-    Id::GpuXid,
     Id::GpuEccUncorrected,
     Id::GpuPcieReplays,
+    Id::GpuMemoryPreallocated,
+    Id::GpuAllocFailures,
 ];
+
+/// Families that tell how well a real device's clock is known, and of its faults. Not among them:
+/// stamps that were lost or unclaimed, and jumps of the clock, which must not happen here.
+const OF_A_REAL_DEVICE: [Id; 3] = [Id::ClockOffsetError, Id::ClockResolution, Id::GpuXid];
 
 /// Queue depth as the engine knows it: by reason and by priority, not by both at once.
 pub const QUEUE_BY_REASON: &str = "sum by (reason) (llm_queue_depth)";
@@ -68,8 +71,15 @@ pub struct Moment {
 pub fn expect(truth: &Truth, moment: Moment, is_device_real: bool) -> Book {
     let mut book = Book::new(&truth.run.model, &truth.run.worker_id);
     book.unknown = OF_THE_INSTRUMENT.to_vec();
+    book.unknown.extend(OF_THE_MONITOR);
     if is_device_real {
-        book.unknown.extend(OF_THE_DEVICE)
+        book.unknown.extend(OF_A_REAL_DEVICE)
+    } else {
+        let device = [&*truth.run.gpu_id, &*truth.run.node];
+        for class in labels::XID_CLASS {
+            book.count(Id::GpuXid, &device, &[class]);
+        }
+        *book.count(Id::GpuXid, &device, &labels::XID_CLASS[..1]) = truth.end.faults
     }
     known_from_the_start(&mut book, truth);
     for request in &truth.requests {

@@ -17,6 +17,7 @@ use crate::device::{Device, Finish, stalled};
 use crate::journal::Depths;
 use crate::kv::{BLOCK_TOKENS, KvPool};
 use crate::profile::{Profile, StepModel};
+use crate::readings::{EVERY_NS, Readings};
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::scenario::{CROWD_NS, Crowd, Injection, Scenario};
@@ -115,6 +116,7 @@ enum Event {
     Lift,
     Crash,
     Restarted,
+    Reading,
 }
 
 /// The step on the device.
@@ -148,6 +150,8 @@ pub struct Engine {
     /// Requests at the tokenizer, by priority.
     tokenizing: [u32; PRIORITIES.len()],
     telemetry: Telemetry,
+    /// Of a simulated device.
+    readings: Option<Readings>,
     // Behind the recorder, whose lane is on the device's stream: it goes last.
     device: Box<dyn Device>,
     /// What the device failed with.
@@ -166,7 +170,12 @@ impl Engine {
         start: Time,
         options: Options,
     ) -> Engine {
-        Engine::on(Box::new(Simulated::default()), scope, run, trace, start, options)
+        let readings = Readings::new(scope, &run.gpu_id, &options.profile);
+        let device = Box::new(Simulated::default());
+        let mut engine = Engine::on(device, scope, run, trace, start, options);
+        engine.readings = Some(readings);
+        engine.agenda.plan(engine.start + EVERY_NS, Event::Reading);
+        engine
     }
 
     /// The same on another device. With a real one time must pass as it does: call
@@ -205,6 +214,7 @@ impl Engine {
             is_down: false,
             is_doomed: false,
             tokenizing: [0; PRIORITIES.len()],
+            readings: None,
         };
         engine.plan_arrival();
         if let Some((from, until)) = injection.window() {
@@ -285,6 +295,10 @@ impl Engine {
                 self.plan_pass(at)
             }
             Event::Crash => self.crash(at),
+            Event::Reading => {
+                self.readings.iter_mut().for_each(Readings::read);
+                self.agenda.plan(at + EVERY_NS, Event::Reading);
+            }
             Event::Restarted => {
                 self.is_down = false;
                 self.plan_pass(at)
@@ -458,6 +472,9 @@ impl Engine {
                 return self.crash(at);
             }
         };
+        if let Some(readings) = &mut self.readings {
+            readings.worked(span.gpu_ns.low)
+        }
         let running = &mut self.scheduler.running;
         let sampled: Vec<_> =
             running.iter_mut().map(|seq| seq.sample(&mut self.kv, &mut self.rng)).collect();
@@ -496,6 +513,10 @@ impl Engine {
         };
         self.agenda.cancel(flight.outputs);
         self.telemetry.step_lost(flight.open);
+        if let Some(readings) = &self.readings {
+            readings.died();
+            self.telemetry.journal.faults += 1
+        }
         self.device.reset();
         self.kv.forget();
         for seq in self.scheduler.drain_running() {

@@ -59,6 +59,8 @@ pub(crate) struct Journal {
     pub(crate) prompt_tokens: u64,
     /// Waiting requests as the recorder was last told.
     pub(crate) depths: Depths,
+    /// Times the device died.
+    pub(crate) faults: u64,
     /// Steps that ended, as the recorder says, when they cannot have.
     strays: u64,
     /// Levels of the KV pool as the recorder was last told: referenced, cached, usable, slots used.
@@ -78,6 +80,7 @@ impl Journal {
             generated_tokens: 0,
             prompt_tokens: 0,
             depths: Depths::default(),
+            faults: 0,
             strays: 0,
             kv: [0; 4],
         }
@@ -228,6 +231,7 @@ impl Journal {
             kv_cached,
             kv_usable,
             kv_slots_used,
+            faults: self.faults,
         };
         let (requests, steps) = (self.requests.clone(), self.steps.clone());
         let run = self.run.clone();

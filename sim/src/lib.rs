@@ -57,6 +57,7 @@ pub mod engine;
 mod journal;
 mod kv;
 pub mod profile;
+mod readings;
 mod rng;
 mod sabotage;
 pub mod scenario;

@@ -148,6 +148,11 @@ impl Profile {
         self.model
     }
 
+    /// GPUs that one simulated device stands for.
+    pub(crate) const fn gpus(&self) -> f64 {
+        self.gpus
+    }
+
     /// Token slots of one KV block.
     pub const fn kv_block_tokens(&self) -> u32 {
         BLOCK_TOKENS

@@ -139,6 +139,8 @@ pub struct End {
     pub kv_usable: u64,
     /// Token slots filled in the referenced blocks.
     pub kv_slots_used: u64,
+    /// Times the device died, each with a fatal XID.
+    pub faults: u64,
 }
 
 /// One line of the file.
@@ -193,6 +195,7 @@ enum Line<'a> {
         kv_cached: u64,
         kv_usable: u64,
         kv_slots_used: u64,
+        faults: u64,
     },
 }
 
@@ -297,6 +300,7 @@ impl End {
             kv_cached: self.kv_cached,
             kv_usable: self.kv_usable,
             kv_slots_used: self.kv_slots_used,
+            faults: self.faults,
         }
     }
 }
