@@ -65,7 +65,7 @@ pub enum Finish {
 }
 
 /// A device with one stream. At most one step is under way. All times are ns on the engine's clock.
-pub trait Device {
+pub trait Device: Send {
     /// The clock that the engine's recorder gets; called once, first.
     fn clock(&mut self) -> Box<dyn StepClock>;
     /// Directly before the recorder launches the begin stamp.

@@ -8,7 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use cudarc::driver::{CudaContext, sys};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use stepscope::Stepscope;
+use stepscope::gpu::{Gpu, Options, RawStream};
 
 /// What cudarc calls on our behalf; it looks each up at its first use.
 const OF_CUDARC: [&str; 31] = [
@@ -83,6 +85,7 @@ impl Cuda {
         // which must not be recorded into our captures.
         unsafe { context.disable_event_tracking() };
         let kernels = Kernels::load(&context)?;
+        try_stamps(library)?;
         let name = first.name.unwrap_or_else(|| "a GPU without a name".into());
         Ok(Cuda { context, kernels, library: library.map(Path::to_path_buf), name })
     }
@@ -94,6 +97,16 @@ impl Cuda {
     pub fn device(&self, scope: &Stepscope) -> Result<StepDevice> {
         StepDevice::new(&self.context, &self.kernels, self.library.as_deref(), scope)
     }
+}
+
+/// Before a run depends on them: what refuses now would refuse then.
+fn try_stamps(library: Option<&Path>) -> Result<()> {
+    let library = library.map(Path::to_path_buf);
+    let options = Options { lanes: 1, slots: 64, library, nvml: false, ..Options::default() };
+    let gpu = Gpu::attach(RawStream::LEGACY, &options).context("no stamps on this GPU")?;
+    // What cannot be given back is 70 KiB.
+    let _ = gpu.detach(Duration::from_millis(100));
+    Ok(())
 }
 
 /// cudarc searches by names of its own; it must come to the very library that was looked at.

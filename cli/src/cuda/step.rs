@@ -32,6 +32,7 @@ const OUTER_END: usize = 4;
 const WORDS: usize = 8;
 
 /// The demo's kernels, loaded.
+#[derive(Clone)]
 pub struct Kernels {
     note: CudaFunction,
     work: CudaFunction,
@@ -110,6 +111,11 @@ pub struct StepDevice {
     failed: Option<String>,
 }
 
+// SAFETY: a graph of the driver must not be used by two threads at a time, and this owns its graph and
+// hands out no reference to it. Everything else in it is Send by itself; cudarc makes the context
+// current on the calling thread before each call.
+unsafe impl Send for StepDevice {}
+
 impl StepDevice {
     pub(super) fn new(
         context: &Arc<CudaContext>,
@@ -118,7 +124,7 @@ impl StepDevice {
         scope: &Stepscope,
     ) -> Result<StepDevice> {
         let cuda = |error: DriverError| anyhow!("CUDA: {error}");
-        let kernels = Kernels { note: kernels.note.clone(), work: kernels.work.clone() };
+        let kernels = kernels.clone();
         let stream = context.new_stream().map_err(cuda)?;
         let done = context.new_event(None).map_err(cuda)?;
         let page = Page::new(context).map_err(cuda)?;
