@@ -24,6 +24,9 @@ pub struct DemoArgs {
     /// What goes wrong
     #[arg(long, value_name = "NAME", default_value = "healthy")]
     pub scenario: Scenario,
+    /// One worker per scenario, each with a port and, as label `model`, the scenario's name
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with_all = ["scenario", "workers"])]
+    pub fleet: Option<FleetKind>,
     /// When it goes wrong, in seconds; the middle half of the run by default
     #[arg(long, value_name = "FROM..UNTIL")]
     pub inject: Option<Window>,
@@ -70,6 +73,13 @@ pub struct DemoArgs {
     /// Tell stepscope something else than what happens, to see that the comparison notices
     #[arg(long, hide = true)]
     pub sabotage: Option<Sabotage>,
+}
+
+/// What a fleet is made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum FleetKind {
+    /// Everything that can go wrong, at the same time, each on a worker of its own
+    Scenarios,
 }
 
 /// What runs the steps.

@@ -1,7 +1,7 @@
 //! `stepscope demo`: drives the engines through simulated time, then compares.
 //!
-//! One thread drives all workers in time order, so a run with a seed repeats itself. In scenario
-//! `dead` every worker lives twice: it is compared, goes down with its port, and starts anew.
+//! One thread drives all workers in time order, so a run with a seed repeats itself. A worker of
+//! scenario `dead` lives twice: it is compared, goes down with its port, and starts anew.
 
 use crate::args::DemoArgs;
 use crate::interrupt::Interrupt;
@@ -41,10 +41,11 @@ impl Demo {
         let interrupt = Interrupt::install()?;
         let plan = Plan::new(&args)?;
         // Opened before the run: a path that cannot be written should not cost a minute.
-        let truth_files = create_truth_files(&args)?;
+        let truth_files = create_truth_files(&args, plan.scenarios.len() as u16)?;
         let pace = Pace::new(args.speed);
-        let workers = start_workers(&plan, &pace, &addresses(args.listen, args.workers)?)
-            .context("cannot serve, say --listen ADDR")?;
+        let workers =
+            start_workers(&plan, &pace, &addresses(args.listen, plan.scenarios.len() as u16)?)
+                .context("cannot serve, say --listen ADDR")?;
         let mut report = Report::new(args.json);
         report.opening(&plan, &workers)?;
         Ok(Demo { plan, pace, workers, truth_files, report, hold: args.hold, interrupt })
@@ -58,14 +59,18 @@ impl Demo {
         let start = self.pace.now();
         let mut progress = Progress::new(self.plan.duration);
         let mut lives = vec![];
-        for window in self.plan.lives() {
-            self.revive(start.after(window.from), &mut progress)?;
-            self.drive(start, start.after(window.until), &mut progress);
-            lives.push(self.workers.iter().map(Worker::settle).collect::<Result<Vec<Life>>>()?);
+        let mut down = vec![];
+        for part in self.plan.parts() {
+            match part.with_dead {
+                true => lives.push(self.bury(&mut down, &progress)?),
+                false => self.revive(&mut down, &progress)?,
+            }
+            self.drive(start, start.after(part.window.until), &mut progress);
             if self.interrupt.is_wanted() {
                 break;
             }
         }
+        lives.push(settled(&self.workers)?);
         progress.finish();
         let simulated = Duration::from_nanos(self.pace.now().nanos_since(start));
         if let Some(last) = lives.last() {
@@ -76,20 +81,34 @@ impl Demo {
         Ok(agree)
     }
 
-    /// From the second life on: takes the workers down, and starts them anew when it is time.
-    fn revive(&mut self, at: Time, progress: &mut Progress) -> Result<()> {
-        if self.pace.now() >= at {
+    /// Scrapes the workers that die a last time and takes them down.
+    fn bury(
+        &mut self,
+        down: &mut Vec<(u16, SocketAddr)>,
+        progress: &Progress,
+    ) -> Result<Vec<Life>> {
+        let all = self.workers.drain(..);
+        let (dying, rest): (Vec<_>, Vec<_>) = all.partition(|w| self.plan.is_mortal(w.number()));
+        self.workers = rest;
+        let lives = settled(&dying)?;
+        down.extend(dying.iter().map(|worker| (worker.number(), worker.addr())));
+        drop(dying);
+        progress.say("the dying workers are down, their ports closed");
+        Ok(lives)
+    }
+
+    /// Starts those that are down anew, at their old ports.
+    fn revive(&mut self, down: &mut Vec<(u16, SocketAddr)>, progress: &Progress) -> Result<()> {
+        if down.is_empty() {
             return Ok(());
         }
-        let addresses: Vec<SocketAddr> =
-            self.workers.drain(..).map(|worker| worker.addr()).collect();
-        progress.say("the workers are down, their ports closed");
-        while self.pace.now() < at && !self.interrupt.is_wanted() {
-            self.pace.wait_until(at);
+        for (number, addr) in down.drain(..) {
+            let worker = Worker::start(&self.plan, number, addr, &self.pace)
+                .context("cannot serve again after the scenario's death")?;
+            self.workers.push(worker)
         }
-        self.workers = start_workers(&self.plan, &self.pace, &addresses)
-            .context("cannot serve again after the scenario's death")?;
-        progress.say("the workers are back, with empty counters");
+        self.workers.sort_by_key(Worker::number);
+        progress.say("the dead are back, with empty counters");
         Ok(())
     }
 
@@ -106,7 +125,10 @@ impl Demo {
     }
 
     fn write_truth(&mut self, lives: &[Life]) -> Result<()> {
-        for ((path, file), life) in self.truth_files.drain(..).zip(lives) {
+        // An interrupt may come while some are down: each has the file of its number.
+        for (worker, life) in self.workers.iter().zip(lives) {
+            let number = usize::from(worker.number());
+            let Some((path, file)) = self.truth_files.get_mut(number) else { continue };
             let mut out = BufWriter::new(file);
             let written = life.truth.write(&mut out).and_then(|()| out.flush());
             written.with_context(|| format!("cannot write {}", path.display()))?
@@ -121,6 +143,10 @@ impl Demo {
             std::thread::sleep(NAP.min(end.saturating_duration_since(Instant::now())))
         }
     }
+}
+
+fn settled(workers: &[Worker]) -> Result<Vec<Life>> {
+    workers.iter().map(Worker::settle).collect()
 }
 
 fn start_workers(plan: &Plan, pace: &Pace, addresses: &[SocketAddr]) -> Result<Vec<Worker>> {
@@ -143,7 +169,7 @@ fn addresses(first: SocketAddr, workers: u16) -> Result<Vec<SocketAddr>> {
     (0..workers).map(address).collect()
 }
 
-fn create_truth_files(args: &DemoArgs) -> Result<Vec<(PathBuf, File)>> {
+fn create_truth_files(args: &DemoArgs, workers: u16) -> Result<Vec<(PathBuf, File)>> {
     let Some(first) = &args.truth else { return Ok(vec![]) };
     let create = |number: u16| {
         let mut path = first.clone();
@@ -154,7 +180,7 @@ fn create_truth_files(args: &DemoArgs) -> Result<Vec<(PathBuf, File)>> {
             .with_context(|| format!("cannot write --truth {}", path.display()))?;
         Ok((path, file))
     };
-    (0..args.workers).map(create).collect()
+    (0..workers).map(create).collect()
 }
 
 #[cfg(test)]

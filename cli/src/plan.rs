@@ -1,6 +1,6 @@
 //! What a run is to do, checked.
 
-use crate::args::{Aliases, DemoArgs, DeviceChoice, Window};
+use crate::args::{Aliases, DemoArgs, DeviceChoice, FleetKind, Window};
 use crate::cuda::Cuda;
 use crate::pace::Speed;
 use anyhow::{Context, Result, bail, ensure};
@@ -15,8 +15,10 @@ pub struct Plan {
     pub trace: Arc<Trace>,
     /// What is simulated.
     pub profile: Profile,
-    /// What goes wrong.
-    pub scenario: Scenario,
+    /// What goes wrong, by worker.
+    pub scenarios: Vec<Scenario>,
+    /// Each worker has a scenario of its own, named by its label `model`.
+    pub is_fleet: bool,
     /// When.
     pub inject: Window,
     /// How long the run is.
@@ -25,8 +27,6 @@ pub struct Plan {
     pub speed: Speed,
     /// Where its randomness comes from.
     pub seed: u64,
-    /// How many engines share the trace.
-    pub workers: u16,
     /// Decode with speculation.
     pub speculation: bool,
     /// Export `vllm:` names too.
@@ -99,15 +99,19 @@ impl Plan {
             "--inject ends after the run: keep it within --duration {}",
             args.duration.as_secs_f64()
         );
+        let scenarios = match args.fleet {
+            Some(FleetKind::Scenarios) => Scenario::ALL.to_vec(),
+            None => vec![args.scenario; args.workers.into()],
+        };
         Ok(Plan {
             trace: Arc::new(trace),
             profile: args.profile,
-            scenario: args.scenario,
+            scenarios,
+            is_fleet: args.fleet.is_some(),
             inject,
             duration: args.duration,
             speed: args.speed,
             seed: args.seed,
-            workers: args.workers,
             speculation: args.speculation,
             has_vllm_aliases: args.aliases == Some(Aliases::Vllm),
             sabotage: args.sabotage,
@@ -115,15 +119,32 @@ impl Plan {
         })
     }
 
-    /// The parts of the run in which there are workers.
-    pub fn lives(&self) -> Vec<Window> {
+    /// The parts of the run; in the second of three, workers whose scenario says so are dead.
+    pub fn parts(&self) -> Vec<Part> {
         let (from, until) = (Duration::ZERO, self.duration);
-        match self.scenario {
-            Scenario::Dead => vec![
-                Window { from, until: self.inject.from },
-                Window { from: self.inject.until, until },
-            ],
-            _ => vec![Window { from, until }],
+        let alive = |from, until| Part { window: Window { from, until }, with_dead: false };
+        if !self.scenarios.contains(&Scenario::Dead) {
+            return vec![alive(from, until)];
         }
+        let dead = Part { window: self.inject, with_dead: true };
+        vec![alive(from, self.inject.from), dead, alive(self.inject.until, until)]
     }
+
+    /// Does this worker die?
+    pub fn is_mortal(&self, number: u16) -> bool {
+        self.scenarios[usize::from(number)] == Scenario::Dead
+    }
+
+    /// What goes wrong, as reports name it.
+    pub fn scenario_name(&self) -> &'static str {
+        if self.is_fleet { "fleet" } else { self.scenarios[0].name() }
+    }
+}
+
+/// A part of the run.
+pub struct Part {
+    /// When.
+    pub window: Window,
+    /// Are workers dead in it?
+    pub with_dead: bool,
 }

@@ -70,6 +70,11 @@ impl Report {
         let out = &mut self.people;
         for worker in workers {
             let url = worker.url();
+            if plan.is_fleet {
+                let scenario = plan.scenarios[usize::from(worker.number())];
+                writeln!(out, "{url}/  {scenario}: {}", scenario.what())?;
+                continue;
+            }
             writeln!(out, "{url}/         the page")?;
             writeln!(out, "{url}/metrics  for Prometheus")?;
             writeln!(out, "{url}/health   verdict, evidence, first advice")?
@@ -79,8 +84,13 @@ impl Report {
         writeln!(out, "profile   {} ({})", profile.name(), profile.model())?;
         let [device, why] = plan.device.words();
         writeln!(out, "device    {device} ({why})")?;
-        writeln!(out, "scenario  {}: {}", plan.scenario, plan.scenario.what())?;
-        if plan.scenario != Scenario::Healthy {
+        if plan.is_fleet {
+            writeln!(out, "fleet     one worker per scenario, model = scenario")?
+        } else {
+            let scenario = plan.scenarios[0];
+            writeln!(out, "scenario  {scenario}: {}", scenario.what())?
+        }
+        if plan.scenarios.iter().any(|scenario| *scenario != Scenario::Healthy) {
             let (from, until) = (plan.inject.from.as_secs_f64(), plan.inject.until.as_secs_f64());
             writeln!(out, "          from second {from} to second {until}")?
         }
@@ -119,8 +129,9 @@ impl Report {
             let (from, until) = (plan.inject.from.as_secs_f64(), plan.inject.until.as_secs_f64());
             writeln!(
                 out,
-                "At second {from} the workers were scraped a last time and went down with their \
-                 ports; at second {until} new ones took their place and the trace from its start."
+                "At second {from} the dying workers were scraped a last time and went down with \
+                 their ports; at second {until} new ones took their place and the trace from its \
+                 start."
             )?
         }
         for (i, rows) in verdict.headlines.iter().enumerate() {
@@ -230,7 +241,7 @@ impl Verdict {
             urls,
             trace: &plan.trace.name,
             profile: plan.profile.name(),
-            scenario: plan.scenario.name(),
+            scenario: plan.scenario_name(),
             device,
             device_detail,
             seed: plan.seed,

@@ -25,6 +25,7 @@ pub struct Worker {
     scope: Stepscope,
     clock: Clock,
     addr: SocketAddr,
+    number: u16,
     ready: [Time; 2],
     is_device_real: bool,
 }
@@ -53,12 +54,13 @@ impl Worker {
         let addr = scope.local_addr().context("the exporter has no address")?;
         let options = Options {
             profile: plan.profile,
-            scenario: plan.scenario,
+            scenario: plan.scenarios[usize::from(number)],
             inject: (plan.inject.from, plan.inject.until),
-            seed: plan.seed,
+            // In a fleet of scenarios each worker has the whole traffic, and fates of its own.
+            seed: plan.seed + if plan.is_fleet { u64::from(number) } else { 0 },
             speculation: plan.speculation,
-            worker: number.into(),
-            workers: plan.workers.into(),
+            worker: if plan.is_fleet { 0 } else { number.into() },
+            workers: if plan.is_fleet { 1 } else { plan.scenarios.len() },
             sabotage: plan.sabotage,
         };
         let (trace, start) = (plan.trace.clone(), pace.now());
@@ -73,7 +75,7 @@ impl Worker {
         scope.mark_ready();
         let ready = [before, clock.now()];
         let is_device_real = matches!(plan.device, Hardware::Gpu(_));
-        Ok(Worker { engine, scope, clock, addr, ready, is_device_real })
+        Ok(Worker { engine, scope, clock, addr, number, ready, is_device_real })
     }
 
     /// Where it listens.
@@ -81,7 +83,12 @@ impl Worker {
         self.addr
     }
 
-    /// The same for a browser.
+    /// Its number, counted from 0.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// Where it listens, for a browser.
     pub fn url(&self) -> String {
         url(self.addr)
     }
@@ -128,7 +135,10 @@ fn identity(plan: &Plan, number: u16) -> Run {
     let defaults = Config::default();
     let ns = |ms: u32| u64::from(ms) * 1_000_000;
     Run {
-        model: plan.profile.model().into(),
+        model: match plan.is_fleet {
+            true => plan.scenarios[usize::from(number)].name().into(),
+            false => plan.profile.model().into(),
+        },
         worker_id: format!("w{number}"),
         role: Role::Both,
         engine: "stepscope-sim".into(),

@@ -58,6 +58,24 @@ fn every_scenario_agrees_on_the_azure_trace() {
     every_scenario_agrees_on("azure", "7")
 }
 
+/// One worker per scenario, told apart by label `model`; the one that dies comes back at its port.
+#[test]
+fn a_fleet_of_scenarios_agrees_too() {
+    let said = agreeing(&["--fleet", "scenarios", "--duration", "24"]);
+    let scenarios = stepscope_sim::Scenario::ALL;
+    assert_eq!(said["scenario"], "fleet");
+    assert_eq!(said["workers"], scenarios.len());
+    let urls: std::collections::BTreeSet<&str> =
+        said["urls"].as_array().unwrap().iter().map(|url| url.as_str().unwrap()).collect();
+    assert_eq!(urls.len(), scenarios.len(), "a port each");
+    let agreement = said["agreement"].as_array().unwrap();
+    for scenario in scenarios {
+        let label = format!("model=\"{}\"", scenario.name());
+        let of_it = agreement.iter().filter(|n| n["metric"].as_str().unwrap().contains(&label));
+        assert!(of_it.count() > 50, "{scenario}")
+    }
+}
+
 #[test]
 fn a_run_without_a_request_agrees() {
     let said = agreeing(&["--scenario", "idle", "--inject", "0..20", "--duration", "20"]);
