@@ -74,6 +74,15 @@ impl Worker {
     }
 }
 
+/// Lets the kernels go when a check fails too: else the engine's thread would hang for ever.
+struct LetGo<'a>(&'a Worker);
+
+impl Drop for LetGo<'_> {
+    fn drop(&mut self) {
+        self.0.let_go()
+    }
+}
+
 /// Codes of /readyz and /livez at a time so long from now, and what the first one that refuses says.
 fn probes(scope: &Stepscope, seconds: u64) -> ([u16; 2], String) {
     scope.advance(Time::now().after(Duration::from_secs(seconds)));
@@ -107,6 +116,7 @@ fn a_hung_device_fails_the_probes_while_the_engine_waits_for_it() {
             }
             finished.store(true, Ordering::SeqCst)
         });
+        let _let_go = LetGo(worker);
         let waiting = wait_for("the fourth step", PATIENCE, || {
             let progress = worker.gpu.progress(0);
             (progress.ended == 4).then_some(progress)
