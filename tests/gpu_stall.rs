@@ -106,6 +106,8 @@ fn a_hung_device_fails_the_probes_while_the_engine_waits_for_it() {
             recorder.set_lane(worker.gpu.lane(stream.raw()).unwrap());
             for step in 0..4 {
                 if step == 3 {
+                    // Idle time is no waiting time.
+                    std::thread::sleep(Duration::from_secs(3));
                     worker.hold()
                 }
                 let mut open = recorder.begin_step(Time::now(), SHAPE);
@@ -125,7 +127,7 @@ fn a_hung_device_fails_the_probes_while_the_engine_waits_for_it() {
         assert!(waiting.is_waiting());
         // The thread that watches the lanes looks ten times a second.
         std::thread::sleep(Duration::from_millis(500));
-        assert_eq!(probes(&worker.scope, 20).0, [200, 200]);
+        assert_eq!(probes(&worker.scope, 28).0, [200, 200]);
         let (codes, words) = probes(&worker.scope, 35);
         assert_eq!(codes, [503, 200], "{words}");
         assert!(words.starts_with("stalled: the GPU has not finished a step for "), "{words}");
