@@ -5,6 +5,7 @@ mod args;
 mod book;
 mod cuda;
 mod demo;
+mod derive;
 mod doctor;
 mod expect;
 mod exposition;
@@ -31,6 +32,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(Box<args::DemoArgs>),
+    Derive(Box<derive::DeriveArgs>),
     Doctor(doctor::DoctorArgs),
 }
 
@@ -46,6 +48,10 @@ fn main() -> ExitCode {
         Command::Demo(args) => match demo::Demo::start(*args) {
             Ok(demo) => code(demo.run()),
             Err(error) => fail(&error, BAD_INPUT),
+        },
+        Command::Derive(args) => match derive::run(*args) {
+            Err(error) => fail(&error, BAD_INPUT),
+            outcome => code(outcome),
         },
         Command::Doctor(args) => code(doctor::run(&args)),
     };

@@ -34,12 +34,24 @@ pub(super) fn values(
         Id::GpuUtilization => levels(&[Reading::Utilization], Value::Float),
         Id::GpuMemoryUsed => levels(&[Reading::MemoryUsed], whole),
         Id::GpuMemoryTotal => levels(&[Reading::MemoryTotal], whole),
-        Id::GpuMemoryPreallocated => levels(&[Reading::MemoryPreallocated], whole),
+        // An engine that tells of no pool took nothing beforehand: 0, so that what is used of the
+        // rest can be computed for every device with a memory.
+        Id::GpuMemoryPreallocated => devices
+            .iter()
+            .map(|device| {
+                let told = device.reading(Reading::MemoryPreallocated);
+                told.or(device.reading(Reading::MemoryTotal).map(|_| 0.0)).map(whole)
+            })
+            .collect(),
         Id::GpuTemperature => levels(&[Reading::Temperature], Value::Float),
         Id::GpuPower => levels(&[Reading::Power], Value::Float),
         Id::GpuPowerLimit => levels(&[Reading::PowerLimit], Value::Float),
         Id::GpuClock => levels(&[Reading::ClockSm, Reading::ClockMemory], whole),
-        Id::GpuAllocFailures => counts(&[Tally::AllocFailures], Value::Int),
+        // From 0 on for every device: an increase cannot be seen from absent to 1.
+        Id::GpuAllocFailures => devices
+            .iter()
+            .map(|device| Some(Value::Int(device.tally(Tally::AllocFailures).unwrap_or(0))))
+            .collect(),
         Id::GpuEnergy => counts(&[Tally::Energy], |mj| Value::Float(mj as f64 * 1e-3)),
         Id::GpuThrottle => counts(&throttle, |ns| Value::Float(ns as f64 * 1e-9)),
         Id::GpuXid => counts(&xid, Value::Int),

@@ -1,11 +1,12 @@
 //! The limits in force: those of the rows, and what a site set instead.
 
-use super::alert::AlertId;
+use super::alert::{Alert, AlertId};
 use super::alerts;
 use super::grid::Bound;
+use super::quantity::{self, Quantity};
 use super::row;
 use super::schema::Row;
-use super::signal::{Limit, Signal};
+use super::signal::{Cond, Limit, Signal};
 use super::{Id, Kind};
 use std::collections::BTreeMap;
 
@@ -92,24 +93,12 @@ impl Limits {
                 return Ok(());
             }
             Some(Limit::Own(_)) => "say a number that is not negative".into(),
-            _ => match self.family_of(decisive.signal, decisive.test.limit()) {
+            _ => match family_of(decisive) {
                 Some(name) => format!("its limit is that of {name}: set that"),
                 None => "it has no limit that could be set".into(),
             },
         };
         Err(error(alert.name, "limit", value, &advice))
-    }
-
-    /// The family whose row has the limit that an alert follows.
-    fn family_of(&self, signal: Signal, limit: Option<Limit>) -> Option<&'static str> {
-        let limit = match signal {
-            Signal::Slow { bound, .. } => Some(bound),
-            _ => limit,
-        };
-        match limit {
-            Some(Limit::Warning(id) | Limit::Critical(id)) => Some(row(id).name),
-            _ => None,
-        }
     }
 
     /// A limit of an alert, in the exported unit of what it is compared with.
@@ -126,6 +115,48 @@ impl Limits {
         }
     }
 
+    /// An alert's one line: limits as they are in force, labels and the value as the reader has them.
+    /// `label` is asked by label name.
+    pub fn summary(
+        &self,
+        alert: &Alert,
+        label: impl Fn(&str) -> String,
+        value: impl Fn(Quantity) -> String,
+    ) -> String {
+        let conds = alert.conds();
+        let limit = |at: usize| {
+            let cond: Option<&Cond> = conds.get(at);
+            let words = |cond: &Cond| {
+                let limit = self.value(alert.id, cond.test.limit()?);
+                Some(cond.signal.quantity().words(limit))
+            };
+            cond.and_then(words).unwrap_or_default()
+        };
+        let bound = || match conds[0].signal {
+            Signal::Slow { histogram, bound, .. } => {
+                quantity::of_family(histogram).words(self.value(alert.id, bound))
+            }
+            _ => String::new(),
+        };
+        let mut text = String::with_capacity(alert.summary.len() * 2);
+        let mut rest = alert.summary;
+        while let Some((before, behind)) = rest.split_once('{') {
+            let (name, after) = behind.split_once('}').unwrap_or((behind, ""));
+            text.push_str(before);
+            text.push_str(&match name {
+                "value" => value(conds[0].signal.quantity()),
+                "limit" => limit(0),
+                "guard" => limit(1),
+                "bound" => bound(),
+                "worker" => label("worker_id"),
+                "gpu" => label("gpu_id"),
+                name => label(name),
+            });
+            rest = after
+        }
+        text + rest
+    }
+
     /// The bucket bound of a histogram that a limit is.
     pub fn bound(&self, histogram: Id, limit: Limit) -> Option<&'static Bound> {
         let stored = match limit {
@@ -134,6 +165,18 @@ impl Limits {
             Limit::Own(_) | Limit::Guard(_) => None,
         }?;
         row(histogram).grid().iter().find(|bound| bound.value == stored)
+    }
+}
+
+/// The family whose row has the limit that a condition follows.
+fn family_of(cond: &Cond) -> Option<&'static str> {
+    let limit = match cond.signal {
+        Signal::Slow { bound, .. } => Some(bound),
+        _ => cond.test.limit(),
+    };
+    match limit {
+        Some(Limit::Warning(id) | Limit::Critical(id)) => Some(row(id).name),
+        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Service level objectives: what is promised, and how much may go wrong.
 
-use super::signal::Limit;
+use super::signal::{Limit, Series};
 use super::{Id, labels};
 
 /// One promise, judged per request at its end (`llm_slo_events_total`).
@@ -27,6 +27,9 @@ impl Objective {
         f64::from(1_000_000 - self.budget_ppm) / 1e6
     }
 }
+
+/// Events in which an objective was missed: the first value of `good`.
+pub const BAD_EVENTS: Series = Series::all(Id::SloEvents).only("good", labels::GOOD.split_at(1).0);
 
 /// The objectives, in the order of the label's values.
 pub static OBJECTIVES: [Objective; labels::OBJECTIVE.len()] = [

@@ -1,8 +1,8 @@
 //! What kind of number a signal is, and how it is written for people.
 
-use super::row;
 use super::schema::Unit;
 use super::signal::{Part, Series, Server, Signal};
+use super::{Id, row};
 
 /// What kind of number a signal is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +51,12 @@ fn of_series(series: &Series) -> Quantity {
     if series.part == Part::Count {
         return Quantity::Number;
     }
-    match row(series.id).unit {
+    of_family(series.id)
+}
+
+/// What kind of number a family exports.
+pub fn of_family(id: Id) -> Quantity {
+    match row(id).unit {
         Unit::Seconds => Quantity::Seconds,
         Unit::Bytes => Quantity::Bytes,
         Unit::Ratio => Quantity::Share,

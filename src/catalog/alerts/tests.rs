@@ -204,3 +204,18 @@ fn what_signals_measure_follows_from_their_families() {
     assert_eq!(alert(AlertId::QueueBuildup).conds()[1].signal.quantity(), Quantity::Seconds);
     assert_eq!(of(AlertId::PreemptionStorm), Quantity::PerSecond);
 }
+
+#[test]
+fn a_summary_is_filled_with_limits_labels_and_the_value() {
+    let mut limits = Limits::default();
+    limits.set_critical(Id::Ttft, 8.0).unwrap();
+    let said = |id| limits.summary(alert(id), |label| format!("<{label}>"), |q| format!("{q:?}"));
+    assert_eq!(
+        said(AlertId::HighTtft),
+        "<model>: Share of requests wait over 8 s for their first token (p99 TTFT > 8 s)"
+    );
+    assert_eq!(
+        said(AlertId::QueueOverload),
+        "<worker_id>: Number requests wait, over 15 s of work"
+    );
+}
