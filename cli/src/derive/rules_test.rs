@@ -8,7 +8,7 @@ use super::steady::{self, SAMPLES, Steady, WORKER, series_text, values};
 use super::times::span;
 use super::yaml;
 use serde::Serialize;
-use serde_saphyr::{FlowMap, FlowSeq};
+use serde_saphyr::{FlowMap, FlowSeq, SingleQuoted};
 use std::collections::BTreeMap;
 use stepscope::catalog::alert::{Alert, AlertId};
 use stepscope::catalog::alerts;
@@ -32,7 +32,7 @@ struct Test {
 
 #[derive(Serialize)]
 struct Input {
-    series: String,
+    series: SingleQuoted<String>,
     values: String,
 }
 
@@ -45,7 +45,7 @@ struct Expected {
 
 #[derive(Serialize)]
 struct Sample {
-    labels: String,
+    labels: SingleQuoted<String>,
     value: usize,
 }
 
@@ -89,9 +89,11 @@ fn test(
 ) -> Test {
     let watchdog = alerts::alert(AlertId::Watchdog).name;
     let samples = firing.into_iter().map(|(name, value)| {
-        FlowMap(Sample { labels: format!("{{alertname=\"{name}\"}}"), value })
+        FlowMap(Sample { labels: SingleQuoted(format!("{{alertname=\"{name}\"}}")), value })
     });
-    let input = input.into_iter().map(|(series, values)| FlowMap(Input { series, values }));
+    let input = input
+        .into_iter()
+        .map(|(series, values)| FlowMap(Input { series: SingleQuoted(series), values }));
     Test {
         name,
         interval: span(site.times.every_s()),
@@ -230,9 +232,12 @@ fn traffic(site: &Site) -> Vec<Test> {
     let dilution = f64::from(seconds(over)) / (f64::from(seconds(over)) - past);
     [(limit * 0.99, false), (limit * 1.01 * dilution, true)]
         .map(|(rate, fires)| {
-            let step = rate * f64::from(every);
+            let step = steady::plain(rate * f64::from(every));
             let (rising, flat) = (begun / every, silence / every);
-            let samples = format!("0+{step}x{rising} {}x{flat}", step * f64::from(rising));
+            // Sums of floats may end above what their product is, and a counter that falls has been
+            // reset: so it ends a trifle higher.
+            let top = steady::plain(step * f64::from(rising) + 1e-6);
+            let samples = format!("0+{step}x{rising} {top}x{flat}");
             let mut labels = WORKER.to_vec();
             labels.push(("status", "stop"));
             let mut input = vec![(series_text(&super::promql::series_name(&of), &labels), samples)];

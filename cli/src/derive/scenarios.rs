@@ -193,13 +193,13 @@ impl Director<'_> {
             }
             Signal::Slow { histogram, bound, .. } => {
                 let bound = self.site.limits.value(self.alert.id, *bound);
-                world.set_slow(*histogram, bound, PER_SECOND, PER_SECOND * value)
+                world.set_slow(&self.site.limits, *histogram, bound, PER_SECOND, PER_SECOND * value)
             }
             Signal::SlowCount { histogram, bound, window } => {
                 // Few, and all of them slow.
                 let bound = self.site.limits.value(self.alert.id, *bound);
                 let rate = value / self.seconds(*window);
-                world.set_slow(*histogram, bound, rate, rate)
+                world.set_slow(&self.site.limits, *histogram, bound, rate, rate)
             }
             Signal::Ratio { top, bottom } => self.drive_ratio(world, top, bottom, value),
             Signal::Server(Server::SloBurn { .. } | Server::SloBad { .. }) => {

@@ -8,6 +8,7 @@ use super::site::Site;
 use std::collections::BTreeMap;
 use stepscope::catalog::alert::{Alert, When};
 use stepscope::catalog::alerts::ALERTS;
+use stepscope::catalog::limits::Limits;
 use stepscope::catalog::objective::{BAD_EVENTS, OBJECTIVES, Objective};
 use stepscope::catalog::signal::{
     Cond, Fold, Limit, Pick, Series, Server, Signal, Term, Test, Window,
@@ -97,13 +98,22 @@ impl World {
         self.put(series.id, series_name(series), labels, to)
     }
 
-    /// Samples of a histogram per second, and how many of them lie above a bound.
-    pub fn set_slow(&mut self, histogram: Id, bound: f64, all: f64, slow: f64) {
+    /// Samples of a histogram per second, and how many of them lie just above a bound.
+    pub fn set_slow(&mut self, limits: &Limits, histogram: Id, bound: f64, all: f64, slow: f64) {
         let row = catalog::row(histogram);
         let name = format!("{}_bucket", row.name);
         let mut labels = labels_of(row, None);
+        // Of the bounds only limits, which rules ask for, and the next ones, where "just above" is.
+        let known = [limits.warning(histogram), limits.critical(histogram)];
+        let (mut below, mut shown) = (false, vec![]);
         for one in row.grid() {
-            // What is above the bound is just above: in the next bucket.
+            let limit = known.contains(&Some(one.value));
+            if limit || below {
+                shown.push(one)
+            }
+            below = limit;
+        }
+        for one in shown {
             let within = one.value as f64 / row.unit.scale() as f64 <= bound;
             labels.insert("le", one.le.into());
             let rate = if within { all - slow } else { all };
@@ -190,7 +200,7 @@ pub fn values(steady: Steady, every_s: u32) -> String {
 }
 
 /// Without what floats cannot say.
-fn plain(number: f64) -> f64 {
+pub fn plain(number: f64) -> f64 {
     (number * 1e9).round() / 1e9
 }
 
