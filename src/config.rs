@@ -1,6 +1,7 @@
 //! `Config`: what an engine may set before it starts, its defaults, and its reading from the
 //! environment.
 
+use crate::catalog::limits::Limits;
 use crate::clock::Clock;
 use crate::record::Role;
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,10 @@ pub struct Config {
     /// Also export the `vllm:` families that endpoint pickers, autoscaling recipes and public
     /// boards scrape, with vLLM's meaning. `STEPSCOPE_VLLM_ALIASES`
     pub vllm_aliases: bool,
+    /// Limits of alerts that this site set; `/health` judges by them, and the rules are derived with
+    /// the same.
+    #[serde(skip)]
+    pub limits: Limits,
     /// Where time comes from.
     #[serde(skip)]
     pub clock: Clock,
@@ -88,6 +93,7 @@ impl Default for Config {
             native_histograms: false,
             created_series: false,
             vllm_aliases: false,
+            limits: Limits::default(),
             clock: Clock::Monotonic,
         }
     }

@@ -28,6 +28,7 @@ mod export;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod health;
+mod judge;
 mod record;
 mod scope;
 mod shared;

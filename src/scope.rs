@@ -207,6 +207,11 @@ impl Stepscope {
         health::verdict(&self.shared)
     }
 
+    /// How every alert that a process can evaluate stands, as of the last closed row of 10 s.
+    pub fn alerts(&self) -> Vec<health::Standing> {
+        self.shared.aggregator().standings().to_vec()
+    }
+
     /// Must this process be restarted? The answer of `/livez`; never waits for the aggregator.
     pub fn live(&self) -> Probe {
         health::live(&self.shared)

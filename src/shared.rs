@@ -4,9 +4,9 @@ use crate::aggregate::{AggregateThread, Aggregator, Pulse};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::snapshot::Snapshot;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Why a [`Stepscope`](crate::Stepscope) did not start.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,8 @@ pub(crate) struct Shared {
     aggregator: Arc<Mutex<Aggregator>>,
     pub(crate) pulse: Arc<Pulse>,
     stage: AtomicU8,
+    /// What `/readyz` said last.
+    was_ready: AtomicBool,
 }
 
 impl Shared {
@@ -60,6 +62,7 @@ impl Shared {
             aggregator: Arc::new(Mutex::new(aggregator)),
             pulse,
             stage: AtomicU8::new(Stage::Starting as u8),
+            was_ready: AtomicBool::new(true),
         }
     }
 
@@ -86,6 +89,21 @@ impl Shared {
 
     pub(crate) fn set_stage(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Release)
+    }
+
+    /// The last answer of the readiness probe.
+    pub(crate) fn was_ready(&self) -> bool {
+        self.was_ready.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_was_ready(&self, ready: bool) {
+        self.was_ready.store(ready, Ordering::Relaxed)
+    }
+
+    /// Seconds since the epoch; a simulated time has none.
+    pub(crate) fn wall_clock(&self) -> Option<f64> {
+        let epoch = || SystemTime::now().duration_since(UNIX_EPOCH).ok();
+        matches!(self.clock, Clock::Monotonic).then(epoch)?.map(|since| since.as_secs_f64())
     }
 
     /// One scrape: what it takes to drain, build and encode is what the next one reports.

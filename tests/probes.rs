@@ -5,10 +5,11 @@
 
 mod common;
 
+use common::http::get;
 use common::traffic::{Worker, at, later, manual_config};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use stepscope::{ErrorType, Outcome, Pool, Request, Wait};
+use stepscope::{ErrorType, Outcome, Pool, Request, Tally, Wait};
 
 const S: u64 = 1_000;
 
@@ -22,8 +23,14 @@ fn health(worker: &Worker) -> Value {
 }
 
 fn check(health: &Value, name: &str) -> Value {
-    let checks = health["checks"].as_array().unwrap();
-    checks.iter().find(|check| check["name"] == name).expect(name).clone()
+    health["checks"][name].clone()
+}
+
+/// Names of the alerts of a check that are in this state.
+fn alerts(check: &Value, state: &str) -> Vec<String> {
+    let issues = check["issues"].as_array().unwrap().iter();
+    let named = issues.filter(|issue| issue["state"] == state);
+    named.map(|issue| issue["alert"].as_str().unwrap().into()).collect()
 }
 
 fn ready() -> Worker {
@@ -82,8 +89,12 @@ fn a_worker_that_makes_no_progress_loses_new_requests_after_30_seconds_and_its_l
         assert_eq!(health(&worker)["state"], state, "at {second} s")
     }
     assert_eq!(worker.get("/livez").text(), "requests are in flight and no step ended for 301 s\n");
-    let progress = check(&health(&worker), "progress");
-    assert_eq!((&progress["status"], &progress["value"]), (&json!("critical"), &json!(301.0)));
+    let gpu = check(&health(&worker), "gpu_health");
+    assert_eq!(
+        (&gpu["status"], &gpu["last_step_age_seconds"]),
+        (&json!("critical"), &json!(301.0))
+    );
+    assert_eq!(alerts(&gpu, "firing"), ["LLMEngineStalled"]);
     worker.step(&mut req, at(12 * S), at(311 * S));
     assert_eq!(codes(&worker), [200; 3], "one step is progress");
     worker.rec.finish(req, at(311 * S), Outcome::Stop)
@@ -141,72 +152,160 @@ fn warming_up_for_minutes_kills_no_worker() {
 /// Overload is answered by routing and scaling, never by killing what still serves.
 #[test]
 fn a_loaded_worker_stays_alive_and_ready_whatever_the_verdict() {
-    let (mut worker, req) = busy();
+    let (mut worker, mut req) = busy();
     worker.rec.kv(Pool::KV, 99, 1, 100, 1_584);
     worker.rec.queue(Wait::Capacity, worker.chat.priority(), 900);
-    assert_eq!(codes(&worker), [200; 3]);
+    let mut now = 10 * S;
+    let mut pass = |worker: &mut Worker, until: u64| {
+        while now < until * S {
+            worker.step(&mut req, at(now), at(now + S));
+            now += S;
+            worker.scope.advance(at(now))
+        }
+    };
+    pass(&mut worker, 100);
     let health = health(&worker);
+    let kv = check(&health, "kv_cache_health");
+    assert_eq!((&kv["status"], &kv["max_utilization"]), (&json!("healthy"), &json!(0.99)));
+    assert_eq!(alerts(&kv, "pending"), ["LLMKVCachePressure", "LLMKVCacheElevated"], "{kv}");
+    assert_eq!(health["overall"], "healthy", "what may be a burst is no verdict yet");
+
+    pass(&mut worker, 400);
+    let health = self::health(&worker);
+    assert_eq!(codes(&worker), [200; 3]);
     assert_eq!((&health["overall"], &health["serving"]), (&json!("critical"), &json!(true)));
-    assert_eq!(check(&health, "kv_cache")["value"], 0.99);
-    assert_eq!(check(&health, "queue")["value"], 900.0);
-    assert_eq!(health["sentence"], "99 % of KV blocks are referenced; 900 requests wait.");
+    let kv = check(&health, "kv_cache_health");
+    assert_eq!(
+        (&kv["status"], alerts(&kv, "firing")),
+        (&json!("critical"), vec!["LLMKVCachePressure".into()])
+    );
+    let issue = &kv["issues"][0];
+    assert_eq!(
+        (&issue["value"], &issue["limit"], &issue["unit"]),
+        (&json!(0.99), &json!(0.95), &json!("ratio"))
+    );
+    assert!(issue["since_seconds"].as_f64().unwrap() >= 300.0, "{issue}");
+    assert_eq!(issue["runbook"], "#llmkvcachepressure");
+    assert!(health["advice"].as_array().unwrap().contains(&issue["advice"]));
+    let queue = check(&health, "queue_health");
+    assert_eq!((&queue["max_depth"], &queue["status"]), (&json!(900), &json!("critical")));
+    assert_eq!(queue["note"], "requests wait and none ended in the window", "{queue}");
     assert_eq!(worker.get("/health?strict=1").status, 503, "for those who ask for strictness");
     assert_eq!(worker.get("/health?strict=0").status, 200);
     assert_eq!(worker.get("/readyz?strict=1").status, 200);
-    // Full without a queue is a machine well used.
+
+    // Full without a queue is a machine well used: first kept, then over.
     worker.rec.queue(Wait::Capacity, worker.chat.priority(), 0);
-    assert_eq!(check(&self::health(&worker), "kv_cache")["status"], "warning");
+    pass(&mut worker, 480);
+    let kv = check(&self::health(&worker), "kv_cache_health");
+    assert_eq!(alerts(&kv, "kept"), ["LLMKVCachePressure"], "{kv}");
+    pass(&mut worker, 900);
+    let kv = check(&self::health(&worker), "kv_cache_health");
+    assert_eq!(
+        (&kv["status"], alerts(&kv, "firing")),
+        (&json!("warning"), vec!["LLMKVCacheElevated".into()])
+    );
     assert_eq!(worker.get("/health?strict=1").status, 200);
-    worker.rec.finish(req, at(11 * S), Outcome::Stop)
+    worker.rec.finish(req, at(901 * S), Outcome::Stop)
 }
 
 #[test]
-fn slow_answers_are_critical_while_they_are_recent() {
+fn slow_answers_are_critical_after_two_minutes_and_while_they_are_recent() {
     let mut worker = ready();
-    let ttft = |worker: &Worker| check(&health(worker), "ttft");
-    assert_eq!(ttft(&worker)["value"], Value::Null);
-    assert_eq!(ttft(&worker)["sentence"], "No TTFT sample in the last five minutes.");
-    for n in 0..6 {
-        worker.answer(worker.chat, at((1 + n) * S), 6_000)
-    }
-    assert_eq!(ttft(&worker)["status"], "healthy", "an open row judges nobody");
-    worker.scope.advance(at(21 * S));
-    let slow = ttft(&worker);
-    assert_eq!((&slow["status"], &slow["value"]), (&json!("critical"), &json!(8.0)));
-    assert_eq!(slow["sentence"], "100.0 % of TTFT samples are above 5 s.");
+    let latency = |worker: &Worker| check(&health(worker), "latency_health");
+    let calm = latency(&worker);
+    assert_eq!((&calm["ttft_p99"], &calm["samples"]), (&Value::Null, &json!(0)));
+    assert_eq!(calm["note"], "no requests in the window");
+    let answer_until = |worker: &mut Worker, from: u64, until: u64| {
+        for second in (from..until).step_by(5) {
+            worker.answer(worker.chat, at(second * S), 6_000);
+            worker.scope.advance(at((second + 5) * S))
+        }
+    };
+    answer_until(&mut worker, 5, 120);
+    assert_eq!(latency(&worker)["status"], "healthy", "a burst is no page");
+    answer_until(&mut worker, 120, 180);
+    let slow = latency(&worker);
+    assert_eq!((&slow["status"], &slow["ttft_p99"]), (&json!("critical"), &json!(8.0)));
+    assert_eq!(alerts(&slow, "firing"), ["LLMHighTTFT"]);
     assert_eq!(codes(&worker), [200; 3]);
     assert_eq!(worker.get("/health?strict=1").status, 503);
     worker.scope.advance(at(400 * S));
-    assert_eq!(health(&worker)["overall"], "healthy", "five minutes later it is past")
+    assert_eq!(alerts(&latency(&worker), "kept"), ["LLMHighTTFT"], "ten minutes longer");
+    for minute in 7..=20 {
+        worker.scope.advance(at(minute * 60 * S))
+    }
+    assert_eq!(health(&worker)["overall"], "healthy", "then it is past")
 }
 
 #[test]
 fn failures_are_judged_and_the_callers_own_faults_are_not() {
     for (error, wanted) in [(ErrorType::Internal, "critical"), (ErrorType::Input, "healthy")] {
         let mut worker = ready();
-        for n in 0..20 {
-            let req = worker.arrive(worker.chat, at(2 * S + n));
-            let outcome = if n < 10 { Outcome::Failed(error) } else { Outcome::Length };
-            worker.rec.finish(req, later(at(2 * S + n), 5), outcome)
+        for second in 1..200 {
+            for n in 0..2 {
+                let req = worker.arrive(worker.chat, at(second * S + n));
+                let outcome = if n == 0 { Outcome::Failed(error) } else { Outcome::Length };
+                worker.rec.finish(req, later(at(second * S + n), 5), outcome)
+            }
+            worker.scope.advance(at((second + 1) * S))
         }
-        worker.scope.advance(at(21 * S));
-        let errors = check(&health(&worker), "errors");
+        let errors = check(&health(&worker), "error_health");
         assert_eq!(errors["status"], wanted, "{error:?}");
-        assert_eq!(errors["value"], if wanted == "critical" { 0.5 } else { 0.0 })
+        assert_eq!(errors["error_rate"], if wanted == "critical" { 0.5 } else { 0.0 })
     }
 }
 
 #[test]
-fn lost_samples_are_a_warning() {
+fn lost_samples_are_a_warning_after_five_minutes() {
     let mut worker = ready();
-    // More events than the ring holds, and nobody drains in between.
-    for _ in 0..20_000 {
-        worker.rec.kv(Pool::KV, 1, 1, 100, 16)
+    for second in 1..400 {
+        // More events than the ring holds, and nobody drains in between.
+        for _ in 0..if second % 10 == 0 { 20_000 } else { 0 } {
+            worker.rec.kv(Pool::KV, 1, 1, 100, 16)
+        }
+        worker.scope.advance(at(second * S));
     }
-    worker.scope.advance(at(12 * S));
-    let telemetry = check(&health(&worker), "telemetry");
-    assert_eq!(telemetry["status"], "warning", "{telemetry}");
-    assert!(telemetry["value"].as_f64().unwrap() > 0.5, "{telemetry}")
+    let telemetry = check(&health(&worker), "telemetry_health");
+    assert_eq!(alerts(&telemetry, "firing"), ["LLMInstrumentationLoss"], "{telemetry}");
+    assert_eq!(telemetry["status"], "warning");
+    assert!(telemetry["dropped_share"].as_f64().unwrap() > 0.5, "{telemetry}")
+}
+
+#[test]
+fn a_broken_gpu_gets_no_new_requests_until_the_process_restarts() {
+    let worker = ready();
+    worker.scope.device("0").xid(Tally::XidFatal, 79);
+    worker.scope.advance(at(20 * S));
+    assert_eq!(codes(&worker), [200, 503, 503]);
+    let refusal = worker.get("/readyz").text();
+    assert!(refusal.contains("a fatal XID error, the last one is 79"), "{refusal}");
+    let gpu = check(&health(&worker), "gpu_health");
+    assert_eq!(
+        (&gpu["last_xid"], alerts(&gpu, "firing")),
+        (&json!(79), vec!["LLMGPUFault".into()])
+    );
+    for minute in 1..60 {
+        worker.scope.advance(at(minute * 60 * S))
+    }
+    assert_eq!(check(&health(&worker), "gpu_health")["status"], "critical", "it does not heal")
+}
+
+#[test]
+fn a_person_at_a_terminal_reads_the_same_verdict_as_text() {
+    let worker = ready();
+    worker.scope.device("0").xid(Tally::XidFatal, 79);
+    worker.scope.advance(at(20 * S));
+    let answer = get(worker.addr(), "/health", &["Accept: text/plain"]);
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (503, Some("text/plain; charset=utf-8"))
+    );
+    let text = answer.text();
+    assert!(text.starts_with("CRITICAL  idle, not serving  model test, worker w0\n"), "{text}");
+    assert!(text.contains("gpu        CRITICAL  LLMGPUFault: No step has ended yet."), "{text}");
+    assert!(text.contains("\nDo first:\n- Drain the worker"), "{text}");
+    assert!(text.lines().count() > 9, "{text}")
 }
 
 fn keys(value: &Value) -> BTreeSet<&str> {
@@ -222,24 +321,30 @@ fn health_has_its_documented_fields() {
         "serving",
         "state",
         "sentence",
+        "timestamp",
         "model",
         "worker_id",
         "window_seconds",
         "checks",
+        "advice",
     ];
     assert_eq!(keys(&health), BTreeSet::from(fields));
     assert_eq!((&health["model"], &health["worker_id"]), (&json!("test"), &json!("w0")));
     assert_eq!(health["window_seconds"], 300);
     assert_eq!(health["sentence"], "Serving: 1 running, 0 waiting, nothing is wrong.");
-    let checks = health["checks"].as_array().unwrap();
-    let names: Vec<&str> = checks.iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert_eq!(
-        names,
-        ["progress", "ttft", "tbt", "errors", "kv_cache", "queue", "gpu", "telemetry"]
-    );
-    for check in checks {
-        let fields = ["name", "status", "sentence", "value", "unit"];
-        assert_eq!(keys(check), BTreeSet::from(fields));
+    let evidence: [(&str, &[&str]); 6] = [
+        ("gpu_health", &["last_step_age_seconds", "last_xid"]),
+        ("kv_cache_health", &["max_utilization", "note"]),
+        ("latency_health", &["ttft_p99", "tbt_p99", "samples", "note"]),
+        ("error_health", &["error_rate", "samples", "note"]),
+        ("queue_health", &["max_depth", "drain_seconds"]),
+        ("telemetry_health", &["dropped_share", "lag_seconds"]),
+    ];
+    assert_eq!(keys(&health["checks"]), evidence.iter().map(|(name, _)| *name).collect());
+    for (name, numbers) in evidence {
+        let check = check(&health, name);
+        let fields = ["status", "sentence", "issues"].iter().chain(numbers).copied();
+        assert_eq!(keys(&check), fields.collect(), "{name}");
         assert!(check["sentence"].as_str().unwrap().ends_with('.'), "{check}")
     }
     assert_eq!(worker.get("/health").header("content-type"), Some("application/json"));
@@ -275,7 +380,10 @@ fn the_overview_has_its_documented_fields_and_charts() {
     assert_eq!(keys(&overview), BTreeSet::from(fields));
     assert_eq!(overview["schema"], 1);
     assert_eq!((&overview["state"], &overview["uptime_seconds"]), (&json!("idle"), &json!(40.0)));
-    assert_eq!(keys(&overview["health"]), BTreeSet::from(["overall", "sentence", "checks"]));
+    assert_eq!(
+        keys(&overview["health"]),
+        BTreeSet::from(["overall", "sentence", "checks", "advice"])
+    );
     let ids = |part: &str| {
         let items = overview[part].as_array().unwrap().iter();
         items.map(|item| item["id"].as_str().unwrap().to_string()).collect::<Vec<_>>()

@@ -9,7 +9,7 @@ const FLOORS: &[&[&str]] = &[
     &["catalog"],
     &["record"],
     &["clock", "snapshot"],
-    &["config"],
+    &["config", "judge"],
     &["aggregate", "gpu"],
     &["shared"],
     &["health", "collector"],

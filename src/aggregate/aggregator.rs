@@ -7,6 +7,7 @@ use super::totals::{Counts, Source, Totals};
 use super::window::{Frame, Windows};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::judge::{Judge, Standing};
 use crate::record::cells::{Cells, cell};
 use crate::record::event::Event;
 use crate::record::time::clock_id;
@@ -72,6 +73,8 @@ pub(crate) struct Aggregator {
     pub(super) retired: Counts,
     pub(super) distributions: Distributions,
     pub(super) windows: Windows,
+    /// How the alerts of this process stand.
+    pub(super) judge: Judge,
     /// (time, generated tokens), at least `RATE_STEP_NS` apart, `RATE_NS` back.
     pub(super) generated: VecDeque<(Time, u64)>,
     /// Fill of the fullest ring at the last drain, 0..1.
@@ -102,7 +105,7 @@ impl Aggregator {
         let windows = Windows::new(Frame::take(now, &totals, &distributions));
         pulse.belongs_to(scope, dropped_before);
         pulse.drained(now);
-        Aggregator {
+        let mut aggregator = Aggregator {
             config: config.clone(),
             scope,
             clock_id: clock_id(),
@@ -113,6 +116,7 @@ impl Aggregator {
             retired,
             distributions,
             windows,
+            judge: Judge::new(config.limits.clone()),
             generated: VecDeque::from([(now, 0)]),
             occupancy: 0.0,
             labels: HashMap::new(),
@@ -120,7 +124,10 @@ impl Aggregator {
             started: SystemTime::now(),
             process_started: process_started(),
             pulse,
-        }
+        };
+        let first = aggregator.sample(&totals, now);
+        aggregator.judge.begin(first);
+        aggregator
     }
 
     pub(crate) fn series(&mut self, class: &Class) -> Series {
@@ -243,10 +250,18 @@ impl Aggregator {
     /// Closes every row that is over.
     pub(crate) fn close_rows(&mut self, now: Time) {
         while let Some(at) = self.windows.next_due(now) {
-            let frame = Frame::take(at, &self.totals(), &self.distributions);
+            let totals = self.totals();
+            let frame = Frame::take(at, &totals, &self.distributions);
             self.windows.push(frame);
+            let sample = self.sample(&totals, at);
+            self.judge.close(sample);
             self.distributions.close_row()
         }
+    }
+
+    /// How the alerts of this process stand, as of the last closed row.
+    pub(crate) fn standings(&self) -> &[Standing] {
+        self.judge.standings()
     }
 
     /// Adds the time a scrape took, for the next one to report.

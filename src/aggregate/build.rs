@@ -5,6 +5,7 @@
 
 use super::aggregator::Aggregator;
 use super::device;
+use super::histogram::Series as HistogramSeries;
 use super::totals::{Counts, Totals};
 use super::window::Frame;
 use crate::catalog::{self, By, Id, Kind, Presence, Row, labels};
@@ -52,34 +53,40 @@ impl Aggregator {
         (!series.is_empty()).then_some(Family { row, series })
     }
 
-    fn labels_of(&mut self, row: &'static Row, child: usize) -> Arc<Labels> {
+    pub(super) fn labels_of(&mut self, row: &'static Row, child: usize) -> Arc<Labels> {
         let names = &self.names;
         let labels = self.labels.entry((row.id as u16, child));
         labels.or_insert_with(|| Arc::new(names.labels(row, child))).clone()
     }
 
     fn histograms(&self, row: &'static Row) -> Vec<Option<Value>> {
-        let family = self.distributions.family(row.id);
-        if row.presence == Presence::WhenFed && !family.fed {
-            return vec![];
-        }
-        // Of an open set of devices or pools only those that were fed are known to exist.
-        let only_fed = row.presence == Presence::WhenFed && row.by != By::Endpoint;
         let native = self.distributions.keeps_native();
-        let split = row.split_len();
-        family
-            .series
-            .chunks(split)
-            .flat_map(|group| {
-                let skip = only_fed && group.iter().all(|series| series.count() == 0);
-                group.iter().map(move |series| {
-                    (!skip).then(|| Value::Histogram(series.snapshot(row, native)))
-                })
-            })
-            .collect()
+        let value = |series: &HistogramSeries| Value::Histogram(series.snapshot(row, native));
+        self.shown_histograms(row).map(|shown| shown.map(value)).collect()
     }
 
-    fn values(&self, row: &Row, totals: &Totals, now: Time) -> Option<Vec<Option<Value>>> {
+    /// A histogram family's series by child; `None` = not known to exist.
+    pub(super) fn shown_histograms(
+        &self,
+        row: &'static Row,
+    ) -> impl Iterator<Item = Option<&HistogramSeries>> {
+        let family = self.distributions.family(row.id);
+        let shown = row.presence != Presence::WhenFed || family.fed;
+        // Of an open set of devices or pools only those that were fed are known to exist.
+        let only_fed = row.presence == Presence::WhenFed && row.by != By::Endpoint;
+        let series = if shown { &family.series[..] } else { &[] };
+        series.chunks(row.split_len()).flat_map(move |group| {
+            let skip = only_fed && group.iter().all(|series| series.count() == 0);
+            group.iter().map(move |series| (!skip).then_some(series))
+        })
+    }
+
+    pub(super) fn values(
+        &self,
+        row: &Row,
+        totals: &Totals,
+        now: Time,
+    ) -> Option<Vec<Option<Value>>> {
         let counts = &totals.counts;
         let int = |n: u64| Some(Value::Int(n));
         let one = |n: u64| vec![int(n)];
@@ -183,7 +190,7 @@ impl Aggregator {
             .collect()
     }
 
-    fn step_ages(&self, totals: &Totals, now: Time) -> Vec<Option<Value>> {
+    pub(super) fn step_ages(&self, totals: &Totals, now: Time) -> Vec<Option<Value>> {
         let age = |since: Time| Value::Float(now.seconds_since(since));
         let ready = self.pulse.ready_at();
         totals
@@ -223,17 +230,6 @@ impl Aggregator {
             crate::snapshot::Histogram { counts, sum: 0, native: vec![], exemplars: vec![] };
         let bound = window.quantile_bound(row.grid(), q)?;
         Some(bound as f64 / row.unit.scale() as f64)
-    }
-
-    /// (samples above a bound, all samples) over the last closed rows. The limit is a bound of the
-    /// grid, which the catalog checks at compile time.
-    pub(crate) fn window_slow(&self, id: Id, limit: u64, rows: usize) -> (u64, u64) {
-        let (before, last) = self.windows.ends(rows);
-        let within = catalog::row(id).grid().iter().take_while(|b| b.value <= limit).count();
-        let mut counts = last.buckets(id).iter().zip(before.buckets(id)).map(|(a, b)| a - b);
-        let fast: u64 = counts.by_ref().take(within).sum();
-        let slow: u64 = counts.sum();
-        (slow, slow + fast)
     }
 
     /// Requests that failed or were rejected by no fault of the caller.

@@ -1,6 +1,5 @@
 //! From the cells of the devices to values: which cell is which row of the catalog.
 
-use super::aggregator::Aggregator;
 use super::names::Names;
 use crate::catalog::{By, Id, labels};
 use crate::record::{DeviceCells, Reading, Tally};
@@ -110,23 +109,4 @@ fn clocks(
         *there = (*there).max(pick(device.stamps.clock()))
     }
     worst.into_iter().map(|ns| ns.map(|ns| Value::Float(ns as f64 * 1e-9))).collect()
-}
-
-/// Errors after which a device should be replaced, over all devices since start.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Faults {
-    pub(crate) count: u64,
-    pub(crate) last_xid: Option<u64>,
-}
-
-impl Aggregator {
-    pub(crate) fn device_faults(&self) -> Faults {
-        let mut faults = Faults::default();
-        for device in &self.devices {
-            let of = |tally| device.tally(tally).unwrap_or(0);
-            faults.count += of(Tally::XidFatal) + of(Tally::EccUncorrected);
-            faults.last_xid = faults.last_xid.or(device.last_xid())
-        }
-        faults
-    }
 }

@@ -136,6 +136,11 @@ impl Series {
         self.counts.iter().sum()
     }
 
+    /// In the stored unit.
+    pub(super) fn sum(&self) -> u128 {
+        self.sum
+    }
+
     pub(super) fn counts(&self) -> &[u64] {
         &self.counts
     }

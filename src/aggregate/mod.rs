@@ -18,8 +18,10 @@ mod distributions;
 mod histogram;
 mod names;
 mod pulse;
+mod taps;
 mod thread;
 mod totals;
+mod vitals;
 mod window;
 
 pub(crate) use aggregator::Aggregator;
@@ -27,6 +29,7 @@ pub use aggregator::RecorderOptions;
 pub use names::Class;
 pub(crate) use pulse::Pulse;
 pub(crate) use thread::AggregateThread;
+pub(crate) use vitals::Vitals;
 
 #[cfg(test)]
 mod tests;

@@ -190,6 +190,11 @@ impl Names {
         gpu * POOLS_MAX + pool
     }
 
+    /// Is it the pool of the attention's KV cache? It is interned first.
+    pub(super) fn is_default_pool(gpu_pool: usize) -> bool {
+        gpu_pool.is_multiple_of(POOLS_MAX)
+    }
+
     pub(super) fn overflow(&self) -> &BTreeMap<Id, u64> {
         &self.overflow
     }

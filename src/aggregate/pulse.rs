@@ -3,7 +3,7 @@
 //! A frozen or busy aggregator must not freeze a liveness probe, so these values lie beside it.
 
 use crate::record::cells::Cells;
-use crate::record::{DeviceCells, Time, request};
+use crate::record::{DeviceCells, Tally, Time, request};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -53,6 +53,21 @@ impl Pulse {
         let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
         let since = devices.iter().filter_map(|device| device.stamps.stuck_since()).min()?;
         Some(now.seconds_since(since))
+    }
+
+    /// What broke a device for good: a fatal XID or an uncorrectable memory error since the start.
+    pub(crate) fn device_fault(&self) -> Option<String> {
+        let devices = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        devices.iter().find_map(|device| {
+            let seen = |tally| device.tally(tally).unwrap_or(0) > 0;
+            let xid = seen(Tally::XidFatal).then(|| match device.last_xid() {
+                Some(code) => format!("a fatal XID error, the last one is {code}"),
+                None => "a fatal XID error".into(),
+            });
+            let ecc =
+                || seen(Tally::EccUncorrected).then(|| "an uncorrectable memory error".into());
+            xid.or_else(ecc)
+        })
     }
 
     /// The aggregate thread (or the owner of a manual clock) drained.

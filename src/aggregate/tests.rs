@@ -83,8 +83,6 @@ fn a_window_ends_at_the_last_closed_row_and_never_looks_at_the_open_one() {
     assert_eq!(aggregator.window_increase(ended.clone(), 2), 4);
     assert_eq!(aggregator.window_increase(ended, 30), 4, "a young process answers from its start");
     // Gaps of 20 ms: bound 20 ms holds them all, one bound lower none.
-    assert_eq!(aggregator.window_slow(Id::Tbt, 20 * MS, 2), (0, 12));
-    assert_eq!(aggregator.window_slow(Id::Tbt, 15 * MS, 2), (12, 12));
     assert_eq!(aggregator.window_quantile(Id::Tbt, 0.99, 2), Some(0.02));
     assert_eq!(aggregator.window_loss(2).1, 0);
 }

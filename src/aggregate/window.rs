@@ -93,6 +93,11 @@ impl Windows {
         &self.frames
     }
 
+    /// Most that waited at the end of one of the last rows.
+    pub(super) fn waiting_max(&self, rows: usize) -> u64 {
+        self.frames.iter().rev().take(rows).map(|frame| frame.waiting).max().unwrap_or(0)
+    }
+
     /// The ends of the window of the last `rows` closed rows: (before, last). A young process
     /// answers from its start.
     pub(super) fn ends(&self, rows: usize) -> (&Frame, &Frame) {

@@ -64,6 +64,22 @@ pub(crate) fn format(accept: Option<&str>, offer_protobuf: bool) -> Format {
     best.0
 }
 
+/// Does the client rather read text than JSON? Only one that names it; `*/*` means JSON.
+pub(crate) fn wants_plain_text(accept: &str) -> bool {
+    let weight = |wanted: &[&str]| {
+        let weights = accept.split(',').filter_map(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let media = parts.next()?.to_ascii_lowercase();
+            let q = parts
+                .find_map(|part| part.strip_prefix("q="))
+                .map_or(1.0, |q| q.parse().unwrap_or(0.0));
+            wanted.contains(&media.as_str()).then_some(q)
+        });
+        weights.fold(0.0, f64::max)
+    };
+    weight(&["text/plain"]) > weight(&["application/json", "*/*"])
+}
+
 /// Does the client take gzip?
 pub(crate) fn takes_gzip(accept_encoding: Option<&str>) -> bool {
     accept_encoding.unwrap_or("").split(',').any(|item| {
@@ -103,6 +119,15 @@ mod tests {
         assert_eq!(format(Some(unknown), true), Format::Text);
         let refused = "application/openmetrics-text;q=0,text/plain;q=0.1";
         assert_eq!(format(Some(refused), true), Format::Text);
+    }
+
+    #[test]
+    fn a_person_who_asks_for_text_gets_it_and_a_browser_gets_json() {
+        assert!(wants_plain_text("text/plain") && wants_plain_text("text/plain, */*;q=0.5"));
+        for accept in ["*/*", "", "application/json", "text/html,*/*;q=0.8", "text/plain;q=0.1,*/*"]
+        {
+            assert!(!wants_plain_text(accept), "{accept}")
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Titles, units, help texts and limits come from the catalog; the page only draws.
 
+use crate::catalog::limits::Limits;
 use crate::catalog::{self, Id, Unit, labels};
 use crate::config::Config;
-use crate::health::{State, Status, Verdict};
+use crate::health::{Checks, Issue, State, Status, Verdict};
 use crate::snapshot::{History, HistoryRow, LINES, Quantiles, Snapshot};
 use serde::Serialize;
 
@@ -31,7 +32,16 @@ pub(crate) struct Overview {
 struct Health {
     overall: Status,
     sentence: String,
-    checks: Vec<crate::health::Check>,
+    checks: Vec<Check>,
+    advice: Vec<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Check {
+    name: &'static str,
+    status: Status,
+    sentence: String,
+    issues: Vec<Issue>,
 }
 
 #[derive(Serialize)]
@@ -51,7 +61,7 @@ struct Chart {
     help: &'static str,
     stacked: bool,
     lines: Vec<Line>,
-    limits: Vec<Limit>,
+    limits: Vec<DrawnLimit>,
 }
 
 #[derive(Serialize)]
@@ -61,7 +71,7 @@ struct Line {
 }
 
 #[derive(Serialize)]
-struct Limit {
+struct DrawnLimit {
     value: f64,
     severity: &'static str,
 }
@@ -92,14 +102,25 @@ pub(crate) fn overview(
         health: Health {
             overall: verdict.overall,
             sentence: verdict.sentence,
-            checks: verdict.checks,
+            checks: checks(&verdict.checks),
+            advice: verdict.advice,
         },
         tiles: tiles(snapshot),
         row_seconds: 10,
         row_ages_seconds: history.rows.iter().map(|row| row.age_seconds).collect(),
-        charts: charts(&history.rows),
+        charts: charts(&history.rows, &config.limits),
         losses: losses(snapshot),
     }
+}
+
+fn checks(checks: &Checks) -> Vec<Check> {
+    let check = |(key, status, sentence, issues): (&'static str, Status, &str, &[Issue])| Check {
+        name: key.trim_end_matches("_health"),
+        status,
+        sentence: sentence.into(),
+        issues: issues.to_vec(),
+    };
+    checks.each().into_iter().map(check).collect()
 }
 
 fn tiles(snapshot: &Snapshot) -> Vec<Tile> {
@@ -139,10 +160,12 @@ fn cached_share(snapshot: &Snapshot) -> Option<f64> {
     (all > 0.0).then(|| cached / all)
 }
 
-fn charts(rows: &[HistoryRow]) -> Vec<Chart> {
+fn charts(rows: &[HistoryRow], limits: &Limits) -> Vec<Chart> {
+    let quantiles =
+        |id, title, family, split| quantile_chart(id, title, family, split, rows, limits);
     let mut charts = vec![
-        quantile_chart("ttft", "Time to first token", Id::Ttft, None, rows),
-        quantile_chart("tbt", "Time between tokens", Id::Tbt, None, rows),
+        quantiles("ttft", "Time to first token", Id::Ttft, None),
+        quantiles("tbt", "Time between tokens", Id::Tbt, None),
     ];
     // Step time from the device where it is known, from the host where it is not.
     let device = LINES.iter().position(|(id, _)| *id == Id::StepGpu).unwrap_or(0);
@@ -151,9 +174,9 @@ fn charts(rows: &[HistoryRow]) -> Vec<Chart> {
     for (phase, name) in labels::PHASE.iter().enumerate() {
         let (id, title) = step_title(phase, source);
         debug_assert!(title.contains(name));
-        charts.push(quantile_chart(id, title, family, Some(phase), rows))
+        charts.push(quantiles(id, title, family, Some(phase)))
     }
-    charts.push(quantile_chart("queue_time", "Time in the queue", Id::Queue, None, rows));
+    charts.push(quantiles("queue_time", "Time in the queue", Id::Queue, None));
     charts.push(chart(
         "tokens",
         "Tokens per second",
@@ -241,6 +264,7 @@ fn quantile_chart(
     family: Id,
     split: Option<usize>,
     rows: &[HistoryRow],
+    limits: &Limits,
 ) -> Chart {
     let at = LINES.iter().position(|line| *line == (family, split)).unwrap_or(0);
     let quantile = |name, pick: fn(&Quantiles) -> f64| {
@@ -249,13 +273,10 @@ fn quantile_chart(
     let row = catalog::row(family);
     let scale = row.unit.scale() as f64;
     let limit = |severity, limit: Option<u64>| {
-        limit.map(|limit| Limit { value: limit as f64 / scale, severity })
+        limit.map(|limit| DrawnLimit { value: limit as f64 / scale, severity })
     };
-    let healthy = row.healthy;
-    let limits = [
-        limit("warning", healthy.and_then(|h| h.warning)),
-        limit("critical", healthy.and_then(|h| h.critical)),
-    ];
+    let limits =
+        [limit("warning", limits.warning(family)), limit("critical", limits.critical(family))];
     Chart {
         id,
         title,

@@ -121,29 +121,36 @@ async fn readyz(State(exporter): State<Arc<Exporter>>) -> Response {
 
 /// 200 while it serves, whatever the verdict: a status code must not spread an overload. With
 /// `?strict=1` also 503 when the verdict is critical.
-async fn verdict(State(exporter): State<Arc<Exporter>>, uri: Uri) -> Response {
+async fn verdict(State(exporter): State<Arc<Exporter>>, uri: Uri, headers: HeaderMap) -> Response {
     let verdict = health::verdict(&exporter.shared);
     let strict = uri.query().is_some_and(|query| query.split('&').any(|item| item == "strict=1"));
     let refuse = !verdict.serving || strict && verdict.overall == health::Status::Critical;
-    json(if refuse { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &verdict)
+    let status = if refuse { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    if accept.is_some_and(negotiate::wants_plain_text) {
+        return text(status, verdict.text());
+    }
+    json(status, &verdict)
 }
 
 fn probe(probe: Probe) -> Response {
-    let text = [(CONTENT_TYPE, "text/plain; charset=utf-8"), NO_STORE];
-    let body = format!("{}\n", probe.reason);
-    if probe.ok {
-        return (text, body).into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, text, [(RETRY_AFTER, "5")], body).into_response()
+    let status = if probe.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    text(status, format!("{}\n", probe.reason))
+}
+
+fn text(status: StatusCode, body: String) -> Response {
+    let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), NO_STORE];
+    (status, headers, retry(status), body).into_response()
 }
 
 fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
     // Plain structs of numbers and strings cannot fail to serialize.
     let body = serde_json::to_vec(value).unwrap_or_default();
     let headers = [(CONTENT_TYPE, "application/json"), NO_STORE];
-    let retry = (status == StatusCode::SERVICE_UNAVAILABLE).then_some([(RETRY_AFTER, "5")]);
-    match retry {
-        Some(retry) => (status, headers, retry, body).into_response(),
-        None => (status, headers, body).into_response(),
-    }
+    (status, headers, retry(status), body).into_response()
+}
+
+/// When to come again, where the answer is no.
+fn retry(status: StatusCode) -> Option<[(HeaderName, &'static str); 1]> {
+    (status == StatusCode::SERVICE_UNAVAILABLE).then_some([(RETRY_AFTER, "5")])
 }
