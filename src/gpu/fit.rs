@@ -16,6 +16,8 @@ const WIDE_FACTOR: i64 = 4;
 const WIDE_NS: i64 = 20_000;
 /// After so many wide rounds in a row the next one is taken: the machine has become like this.
 const WIDE_IN_A_ROW_MAX: u32 = 5;
+/// The clocks drift apart by at most one ns in so many: the 500 ppm of [`RATE_UNKNOWN`].
+const DRIFT_ONE_IN: u64 = 2_000;
 /// Beyond both bounds and this, the clock jumped.
 const JUMP_NS: i64 = 1_000_000;
 
@@ -36,9 +38,14 @@ impl Round {
     }
 
     /// The GPU's timer said `gpu` (unwrapped) at some moment between the host times.
+    ///
+    /// What earlier probes proved was proved of an earlier moment: the clocks have drifted since, and
+    /// on a busy machine the probes of a round lie milliseconds apart.
     pub(super) fn add(&mut self, before: i64, gpu: u64, after: i64) {
-        self.low = self.low.max(before - gpu as i64 - self.resolution);
-        self.high = self.high.min(after - gpu as i64);
+        let drift = (gpu.saturating_sub(self.gpu) / DRIFT_ONE_IN + 1) as i64;
+        let (low, high) = (self.low.saturating_sub(drift), self.high.saturating_add(drift));
+        self.low = low.max(before - gpu as i64 - self.resolution);
+        self.high = high.min(after - gpu as i64);
         self.gpu = gpu
     }
 

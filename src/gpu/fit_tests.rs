@@ -69,6 +69,26 @@ fn every_mapped_time_lies_within_its_bound() {
     }
 }
 
+/// On a busy machine the probes of a round lie milliseconds apart, and the clocks drift meanwhile.
+#[test]
+fn a_slow_round_is_kept_and_its_bound_holds() {
+    for ppm in [-200, 200, 450] {
+        let (mut fit, world) = (Fit::new(), World { ppm, resolution: 32, shift: 0, random: 7 });
+        for second in [0, 2, 4] {
+            let (mut round, mut at) = (Round::new(32), START + second * SECOND);
+            for _ in 0..8 {
+                round.add(at, fit.unwrap(world.gpu(at + 2_000) & TIME_MASK), at + 3_000);
+                at += 15_000_000
+            }
+            assert_eq!(fit.round(round), Verdict::Kept, "{ppm} ppm");
+            for when in (at - 120_000_000..at).step_by(1_000_000) {
+                let said = fit.map().host(world.gpu(when) & TIME_MASK);
+                assert!((said.ns - when).abs() <= said.error_ns, "{ppm} ppm, {when}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_wrap_of_the_48_bit_timer_is_not_seen() {
     let wrap = 1i64 << 48;
