@@ -23,7 +23,6 @@ SILENCE_S_MAX = 900
 RECORD = ["--lib", "record::tests"]
 COSTS = ["--test", "allocation"]
 THREADS = ["--test", "threads"]
-FITS = ["--lib", "gpu::"]
 SLOT = ["--test", "gpu_slot"]
 LOOM = ["--test", "gpu_loom"]
 TRUTH = ["--test", "gpu_truth"]
@@ -168,13 +167,8 @@ MUTANTS = [
      "self.half + drift + self.resolution / 2", "self.half + self.resolution / 2", CLOCK),
     ("the bound forgets how wide a round is", "gpu/map.rs",
      "self.half + drift + self.resolution / 2", "self.half / 4 + drift + self.resolution / 2", CLOCK),
-    ("the timer is taken for exact", "gpu/fit.rs",
-     "self.low.max(before - gpu as i64 - self.resolution)", "self.low.max(before - gpu as i64)",
-     FITS),
     ("a clock's rate is never learned", "gpu/fit.rs",
      "(rate_of(new.middle() - old.middle(), span), rate_error)", "(0, rate_error)", CLOCK),
-    ("what a slew exceeded is forgotten", "gpu/fit.rs",
-     "residue: self.residues.iter().copied().max().unwrap_or(0)", "residue: 0", CLOCK),
     ("a small jump is no jump", "gpu/fit.rs",
      "miss > bound + JUMP_NS", "miss > bound + 100 * JUMP_NS", CLOCK),
     ("steps from before a jump are mapped as if there was none", "gpu/resolve.rs",
