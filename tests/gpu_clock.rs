@@ -17,6 +17,8 @@ const WRAP: u64 = 1 << 48;
 const TURN_S: f64 = 2.6;
 /// What a ppm of slew amounts to in two rounds and some delay, in ns.
 const SLEW_NS_PER_PPM: u64 = 4_500;
+/// A change of rate that the bound allows for.
+const COVERED_PPM: u64 = 10;
 /// A ticket is asked again, on a younger map, after so many further steps.
 const HELD: usize = 300;
 const STEPS_MAX: usize = 8_000;
@@ -248,11 +250,12 @@ fn print(plans: &[(&str, Plan)], tallies: &[Tally]) {
 
 /// What must be so of every run: each step was timed or lost for a reason that the run gives.
 fn check(what: &str, plan: Plan, t: &Tally) {
-    // The bound is one for clocks whose rates stay. Under a slew a time may leave it, by no more than
-    // the slew moves the clock in two rounds.
-    let excess_max = plan.slew_ppm.unsigned_abs() * SLEW_NS_PER_PPM;
+    // The bound covers a change of rate by 10 ppm. What is more may carry a time outside, by no more
+    // than it moves the clock in two rounds.
+    let beyond_ppm = plan.slew_ppm.unsigned_abs().saturating_sub(COVERED_PPM);
+    let excess_max = beyond_ppm * SLEW_NS_PER_PPM;
     assert!(t.excess_max <= excess_max, "{what}: {} ns outside of the bound", t.excess_max);
-    assert!(plan.slew_ppm != 0 || t.outside == 0, "{what}: {} times outside", t.outside);
+    assert!(beyond_ppm != 0 || t.outside + t.unseen == 0, "{what}: {} times outside", t.outside);
     assert_eq!(t.other, [], "{what}");
     assert!(t.steps > 200 && t.rounds >= 2, "{what}: {} steps, {} rounds", t.steps, t.rounds);
     assert_eq!(t.wrapped, plan.wraps, "{what}");
@@ -283,13 +286,14 @@ fn every_time_lies_within_its_bound_of_the_truth() {
     }
 }
 
-/// Nothing can know of a change of rate before it is measured. The table shows how many times left the
+/// Nothing can know of a change of rate before it is measured; the bound allows for 10 ppm. The table shows how many times left the
 /// bound before the second round behind the turn (unseen) and after it.
 #[test]
-fn a_slew_carries_times_out_of_the_bound_by_no_more_than_two_rounds_of_it() {
+fn a_slew_of_10_ppm_stays_within_the_bound_and_a_larger_one_leaves_it_by_two_rounds_at_most() {
     let base = Plan { ppm: 40, step_ns: 32, seconds: 8.5, ..Plan::default() };
     let plans = [
         ("slew +10 ppm", Plan { slew_ppm: 10, ..base }),
+        ("slew -10 ppm", Plan { slew_ppm: -10, ..base }),
         ("slew -100 ppm", Plan { slew_ppm: -100, ..base }),
         ("slew +500 ppm", Plan { slew_ppm: 500, ..base }),
     ];
@@ -300,7 +304,7 @@ fn a_slew_carries_times_out_of_the_bound_by_no_more_than_two_rounds_of_it() {
         assert_eq!((tally.jumps, tally.jumped), (0, 0), "{what}: a slew is no jump")
     }
     // The last one is so large that it shows on any machine: else this would test nothing.
-    assert!(tallies[2].unseen + tallies[2].acausal > 0)
+    assert!(tallies[3].unseen + tallies[3].acausal > 0)
 }
 
 #[test]

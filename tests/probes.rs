@@ -6,7 +6,7 @@
 mod common;
 
 use common::http::get;
-use common::traffic::{Worker, at, later, manual_config};
+use common::traffic::{DECODE, Worker, at, later, manual_config};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use stepscope::{ErrorType, Outcome, Pool, Request, Tally, Wait};
@@ -152,13 +152,15 @@ fn warming_up_for_minutes_kills_no_worker() {
 /// Overload is answered by routing and scaling, never by killing what still serves.
 #[test]
 fn a_loaded_worker_stays_alive_and_ready_whatever_the_verdict() {
-    let (mut worker, mut req) = busy();
+    let (mut worker, req) = busy();
     worker.rec.kv(Pool::KV, 99, 1, 100, 1_584);
     worker.rec.queue(Wait::Capacity, worker.chat.priority(), 900);
     let mut now = 10 * S;
     let mut pass = |worker: &mut Worker, until: u64| {
         while now < until * S {
-            worker.step(&mut req, at(now), at(now + S));
+            // A step of no tokens: gaps of a second would be another alert.
+            let open = worker.rec.begin_step(at(now), DECODE);
+            worker.rec.end_step(open, at(now + S));
             now += S;
             worker.scope.advance(at(now))
         }
@@ -303,7 +305,7 @@ fn a_person_at_a_terminal_reads_the_same_verdict_as_text() {
     );
     let text = answer.text();
     assert!(text.starts_with("CRITICAL  idle, not serving  model test, worker w0\n"), "{text}");
-    assert!(text.contains("gpu        CRITICAL  LLMGPUFault: No step has ended yet."), "{text}");
+    assert!(text.contains("gpu        CRITICAL  LLMGPUFault: No step has ended since it was ready, 19 s ago."), "{text}");
     assert!(text.contains("\nDo first:\n- Drain the worker"), "{text}");
     assert!(text.lines().count() > 9, "{text}")
 }

@@ -20,7 +20,10 @@ pub(crate) struct Vitals {
     pub(crate) waiting_max: u64,
     /// Of pool `kv`, of the fullest GPU.
     pub(crate) kv_utilization: Option<f64>,
+    /// Since the oldest device's last step, or since the engine was ready.
     pub(crate) last_step_age_s: Option<f64>,
+    /// Steps that ended.
+    pub(crate) steps: u64,
     pub(crate) last_xid: Option<u64>,
     pub(crate) ttft_p99_s: Option<f64>,
     pub(crate) tbt_p99_s: Option<f64>,
@@ -56,6 +59,7 @@ impl Aggregator {
             waiting_max: waiting.max(self.windows.waiting_max(WINDOW_ROWS)),
             kv_utilization: self.kv_pool_utilization(&totals),
             last_step_age_s: oldest(self.step_ages(&totals, now)),
+            steps: totals.counts.steps.iter().sum(),
             last_xid: self.last_xid(),
             ttft_p99_s: self.window_quantile(Id::Ttft, 0.99, WINDOW_ROWS),
             tbt_p99_s: self.window_quantile(Id::Tbt, 0.99, WINDOW_ROWS),

@@ -1,4 +1,5 @@
-//! The map from the GPU's timer to the host's clock, with a bound of its error that is proved.
+//! The map from the GPU's timer to the host's clock, with a bound of its error, which is proved
+//! for rates that change by no more than [`RATE_CHANGE`] between two rounds.
 //!
 //! A map is an anchor (a GPU time, the host's offset to it and half the width of what is known of
 //! that offset) and a rate with its own bound. Integers only: an engine thread maps times too.
@@ -10,6 +11,11 @@ use super::sync::{AtomicU64, Ordering, fence};
 const RATE_BITS: u32 = 40;
 /// What is assumed of two clocks whose rates were never compared: 500 ppm.
 pub(super) const RATE_UNKNOWN: u64 = (500 << RATE_BITS) / 1_000_000;
+
+/// How much a rate may change before the next round measures it: 10 ppm. A clock that is kept by NTP or
+/// PTP is corrected by a ppm or so; one that was set wrong is slewed by up to 500 ppm, which no bound
+/// worth having covers: its times may leave theirs until the next round or two.
+pub(super) const RATE_CHANGE: u64 = (10 << RATE_BITS) / 1_000_000;
 
 /// A GPU time on the host's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +63,8 @@ impl Map {
 
     /// Bound of the error `dt` GPU ns away from the anchor.
     pub(super) fn error(&self, dt: i64) -> i64 {
-        let drift = scaled(dt.saturating_abs(), self.rate_error as i64);
+        let rate_error = self.rate_error.saturating_add(RATE_CHANGE);
+        let drift = scaled(dt.saturating_abs(), rate_error as i64);
         self.half + drift + self.resolution / 2 + self.residue + 1
     }
 

@@ -299,9 +299,10 @@ fn checks(vitals: &Vitals, issues: &Issues<'_>, is_frozen: bool) -> Checks {
                 last_step_age_seconds: vitals.last_step_age_s,
                 last_xid: vitals.last_xid,
             },
-            match vitals.last_step_age_s {
-                Some(age) => format!("The last step ended {age:.1} s ago."),
-                None => "No step has ended yet.".into(),
+            match (vitals.last_step_age_s, vitals.steps) {
+                (Some(age), 0) => format!("No step has ended since it was ready, {age:.0} s ago."),
+                (Some(age), _) => format!("The last step ended {age:.1} s ago."),
+                (None, _) => "No step has ended yet.".into(),
             },
             None,
         ),
