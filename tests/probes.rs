@@ -305,7 +305,12 @@ fn a_person_at_a_terminal_reads_the_same_verdict_as_text() {
     );
     let text = answer.text();
     assert!(text.starts_with("CRITICAL  idle, not serving  model test, worker w0\n"), "{text}");
-    assert!(text.contains("gpu        CRITICAL  LLMGPUFault: No step has ended since it was ready, 19 s ago."), "{text}");
+    assert!(
+        text.contains(
+            "gpu        CRITICAL  LLMGPUFault: No step has ended since it was ready, 19 s ago."
+        ),
+        "{text}"
+    );
     assert!(text.contains("\nDo first:\n- Drain the worker"), "{text}");
     assert!(text.lines().count() > 9, "{text}")
 }

@@ -45,9 +45,9 @@ pub struct DemoArgs {
     /// Simulated seconds per second, or max
     #[arg(long, value_name = "X|max", default_value = "1")]
     pub speed: Speed,
-    /// Simulated seconds
-    #[arg(long, value_name = "S", default_value = "60", value_parser = seconds)]
-    pub duration: Duration,
+    /// Simulated seconds; as many as pass in a minute by default, 60 with --speed max
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub duration: Option<Duration>,
     /// Makes a run repeatable
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
@@ -61,6 +61,10 @@ pub struct DemoArgs {
     /// workers
     #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
+    /// Write what Prometheus would have scraped there, as a test for promtool, and the alert rules
+    /// beside it; for one worker
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fleet", "workers"])]
+    pub history: Option<PathBuf>,
     /// One JSON object on stdout, and everything for people on stderr
     #[arg(long)]
     pub json: bool,
@@ -98,6 +102,18 @@ pub enum DeviceChoice {
 pub enum Aliases {
     /// `vllm:`
     Vllm,
+}
+
+impl DemoArgs {
+    /// How long the run is.
+    pub fn duration(&self) -> Duration {
+        const MINUTE: Duration = Duration::from_secs(60);
+        match (self.duration, self.speed) {
+            (Some(duration), _) => duration,
+            (None, Speed::Times(times)) => MINUTE.mul_f64(times).min(LONGEST),
+            (None, Speed::Max) => MINUTE,
+        }
+    }
 }
 
 /// A part of the run, counted from its start.

@@ -9,6 +9,7 @@ use crate::pace::{NAP, Pace};
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::report::Report;
+use crate::watch::Watch;
 use crate::worker::{Life, Worker};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -28,6 +29,7 @@ pub struct Demo {
     workers: Vec<Worker>,
     truth_files: Vec<(PathBuf, File)>,
     report: Report,
+    watch: Watch,
     hold: Duration,
     interrupt: Interrupt,
 }
@@ -46,9 +48,10 @@ impl Demo {
         let workers =
             start_workers(&plan, &pace, &addresses(args.listen, plan.scenarios.len() as u16)?)
                 .context("cannot serve, say --listen ADDR")?;
+        let watch = Watch::new(args.history, pace.now())?;
         let mut report = Report::new(args.json);
         report.opening(&plan, &workers)?;
-        Ok(Demo { plan, pace, workers, truth_files, report, hold: args.hold, interrupt })
+        Ok(Demo { plan, pace, workers, truth_files, report, watch, hold: args.hold, interrupt })
     }
 
     /// Runs to the end, reports, holds. Says whether all numbers agree.
@@ -76,7 +79,9 @@ impl Demo {
         if let Some(last) = lives.last() {
             self.write_truth(last)?
         }
-        let agree = self.report.closing(&self.plan, &self.workers, &lives, simulated)?;
+        self.watch.write()?;
+        let fired = self.watch.fired();
+        let agree = self.report.closing(&self.plan, &self.workers, &lives, fired, simulated)?;
         self.hold();
         Ok(agree)
     }
@@ -116,10 +121,12 @@ impl Demo {
     fn drive(&mut self, start: Time, until: Time, progress: &mut Progress) {
         while self.pace.now() < until && !self.interrupt.is_wanted() {
             let next = self.workers.iter().filter_map(Worker::next_at).min().unwrap_or(until);
-            let now = self.pace.wait_until(next.min(self.pace.now().after(TICK)).min(until));
+            let due = next.min(self.pace.now().after(TICK)).min(until).min(self.watch.next());
+            let now = self.pace.wait_until(due);
             for worker in &mut self.workers {
                 worker.advance_to(now)
             }
+            self.watch.look(now, &mut self.workers);
             progress.update(Duration::from_nanos(now.nanos_since(start)), &self.workers)
         }
     }

@@ -16,6 +16,7 @@ mod plan;
 mod progress;
 mod report;
 mod scrape;
+mod watch;
 mod worker;
 
 use clap::{Parser, Subcommand};

@@ -92,12 +92,13 @@ impl Plan {
             path => Trace::load(Path::new(path))
                 .context("cannot use --trace: say mooncake, azure, or a file in their format")?,
         };
-        let inject = args.inject.unwrap_or(Window::middle_of(args.duration));
-        ensure!(!args.duration.is_zero(), "--duration 0: say how many seconds to simulate");
+        let duration = args.duration();
+        let inject = args.inject.unwrap_or(Window::middle_of(duration));
+        ensure!(!duration.is_zero(), "--duration 0: say how many seconds to simulate");
         ensure!(
-            inject.until <= args.duration,
+            inject.until <= duration,
             "--inject ends after the run: keep it within --duration {}",
-            args.duration.as_secs_f64()
+            duration.as_secs_f64()
         );
         let scenarios = match args.fleet {
             Some(FleetKind::Scenarios) => Scenario::ALL.to_vec(),
@@ -109,7 +110,7 @@ impl Plan {
             scenarios,
             is_fleet: args.fleet.is_some(),
             inject,
-            duration: args.duration,
+            duration,
             speed: args.speed,
             seed: args.seed,
             speculation: args.speculation,

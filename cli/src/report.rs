@@ -4,6 +4,7 @@ use crate::agreement::{Agreement, lost_samples};
 use crate::headline::{Fleet, Headline};
 use crate::pace::Speed;
 use crate::plan::Plan;
+use crate::watch::Fired;
 use crate::worker::{Life, Worker};
 use anyhow::Result;
 use serde::Serialize;
@@ -51,7 +52,32 @@ struct Json<'a> {
     compared: usize,
     lost_samples: u64,
     missing: &'a [String],
+    /// In the order in which they fired.
+    alerts: Vec<FiredJson>,
+    /// By worker, at the end.
+    health: Vec<stepscope::health::Verdict>,
     agreement: Vec<&'a Agreement>,
+}
+
+#[derive(Serialize)]
+struct FiredJson {
+    second: f64,
+    worker: u16,
+    alert: &'static str,
+    severity: &'static str,
+    first_action: &'static str,
+}
+
+impl FiredJson {
+    fn of(fired: &Fired) -> FiredJson {
+        FiredJson {
+            second: fired.at.as_secs_f64().round(),
+            worker: fired.worker,
+            alert: fired.alert.name,
+            severity: fired.alert.severity.text(),
+            first_action: fired.alert.first_action,
+        }
+    }
 }
 
 impl Report {
@@ -108,17 +134,49 @@ impl Report {
         plan: &Plan,
         workers: &[Worker],
         lives: &[Vec<Life>],
+        fired: &[Fired],
         simulated: Duration,
     ) -> Result<bool> {
         let verdict = Verdict::of(lives);
         self.summary(plan, &verdict, simulated)?;
+        self.on_call(plan, workers, fired)?;
         if self.is_json {
-            let json = verdict.json(plan, workers, lives, simulated);
+            let mut json = verdict.json(plan, workers, lives, simulated);
+            json.alerts = fired.iter().map(FiredJson::of).collect();
+            json.health = workers.iter().map(Worker::health).collect();
             let mut stdout = io::stdout().lock();
             writeln!(stdout, "{}", serde_json::to_string(&json)?)?;
             stdout.flush()?
         }
         Ok(verdict.is_ok())
+    }
+
+    /// What a person on call would have read: alerts in the order in which they fired, and how it
+    /// stands now.
+    fn on_call(&mut self, plan: &Plan, workers: &[Worker], fired: &[Fired]) -> io::Result<()> {
+        let out = &mut self.people;
+        match fired.is_empty() {
+            true => writeln!(out, "\nNo alert would have fired.")?,
+            false => writeln!(out, "\nAlerts that would have fired, with what to do first:")?,
+        }
+        for Fired { at, worker, alert } in fired {
+            let on = match plan.is_fleet {
+                true => format!(", {}", plan.scenarios[usize::from(*worker)]),
+                false if plan.scenarios.len() > 1 => format!(", w{worker}"),
+                false => String::new(),
+            };
+            let (second, severity) = (at.as_secs_f64().round(), alert.severity.text());
+            writeln!(out, "  second {second}: {} ({severity}{on})", alert.name)?;
+            writeln!(out, "    {}", alert.first_action)?
+        }
+        if let [worker] = workers {
+            writeln!(
+                out,
+                "\nHealth now, as /health says it:\n{}",
+                worker.health().text().trim_end()
+            )?
+        }
+        out.flush()
     }
 
     fn summary(&mut self, plan: &Plan, verdict: &Verdict, simulated: Duration) -> io::Result<()> {
@@ -254,6 +312,8 @@ impl Verdict {
             compared: self.entries.len(),
             lost_samples: self.lost,
             missing: &self.missing,
+            alerts: vec![],
+            health: vec![],
             agreement: self.entries.iter().filter(is_shown).collect(),
         }
     }

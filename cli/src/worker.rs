@@ -8,9 +8,12 @@ use crate::pace::Pace;
 use crate::plan::{Hardware, Plan};
 use crate::scrape::{scrape, url};
 use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use stepscope::catalog::alert::{Alert, AlertId};
+use stepscope::health::Verdict;
 use stepscope::snapshot::HistoryRow;
-use stepscope::{Clock, Config, Role, Stepscope, Time};
+use stepscope::{Clock, Config, Role, Snapshot, Stepscope, Time};
 use stepscope_sim::engine::{Engine, Options};
 use stepscope_sim::truth::{Run, Truth};
 
@@ -28,6 +31,8 @@ pub struct Worker {
     number: u16,
     ready: [Time; 2],
     is_device_real: bool,
+    /// Alerts that fire, as of the last closed row.
+    firing: BTreeSet<AlertId>,
 }
 
 /// One worker's life, from its start to the last scrape.
@@ -75,7 +80,16 @@ impl Worker {
         scope.mark_ready();
         let ready = [before, clock.now()];
         let is_device_real = matches!(plan.device, Hardware::Gpu(_));
-        Ok(Worker { engine, scope, clock, addr, number, ready, is_device_real })
+        Ok(Worker {
+            engine,
+            scope,
+            clock,
+            addr,
+            number,
+            ready,
+            is_device_real,
+            firing: BTreeSet::new(),
+        })
     }
 
     /// Where it listens.
@@ -107,6 +121,25 @@ impl Worker {
     /// The last ten minutes as the page shows them, the open row last.
     pub fn rows(&self) -> Vec<HistoryRow> {
         self.scope.history().rows
+    }
+
+    /// A row has closed: alerts that have begun to fire since the last call.
+    pub fn newly_firing(&mut self) -> Vec<&'static Alert> {
+        let standings = self.scope.alerts();
+        let now: Vec<&Alert> = standings.iter().filter(|s| s.fires()).map(|s| s.alert).collect();
+        let new = now.iter().copied().filter(|alert| !self.firing.contains(&alert.id)).collect();
+        self.firing = now.iter().map(|alert| alert.id).collect();
+        new
+    }
+
+    /// What a scrape would show.
+    pub fn snapshot(&self) -> Snapshot {
+        self.scope.snapshot()
+    }
+
+    /// What is wrong, in words.
+    pub fn health(&self) -> Verdict {
+        self.scope.health()
     }
 
     /// Scrapes the worker, which is at rest, and compares.

@@ -3,7 +3,10 @@
 //! A derived file is a path and a function of the [`Site`]. To add one, write its module and a line
 //! in [`FILES`]; the test of stale files then asks for it to be checked in.
 
+#[cfg(test)]
+mod agree;
 mod alertmanager;
+pub mod history;
 mod prometheus;
 mod promql;
 mod rules;
@@ -16,7 +19,8 @@ mod yaml;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use site::{Site, SiteArgs};
+pub use site::Site;
+use site::SiteArgs;
 use std::path::PathBuf;
 
 /// First line of every derived file.

@@ -113,6 +113,21 @@ impl Site {
     }
 }
 
+impl Site {
+    /// A site that sets nothing.
+    ///
+    /// # Errors
+    /// None of the defaults can be used, which a test excludes.
+    pub fn usual() -> Result<Site> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            site: SiteArgs,
+        }
+        Site::new(<Line as clap::Parser>::try_parse_from(["site"])?.site)
+    }
+}
+
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
