@@ -2,6 +2,7 @@
 //! environment.
 
 use crate::catalog::limits::Limits;
+use crate::catalog::{self, Id};
 use crate::clock::Clock;
 use crate::record::Role;
 use serde::{Deserialize, Serialize};
@@ -84,8 +85,8 @@ impl Default for Config {
             gpu_id: "0".into(),
             node: host,
             listen: DEFAULT_LISTEN.parse().ok(),
-            ttft_objective_ms: 2_000,
-            tbt_objective_ms: 80,
+            ttft_objective_ms: warning_ms(Id::Ttft),
+            tbt_objective_ms: warning_ms(Id::Tbt),
             series_max: 256,
             ring_events: 8_192,
             label_bytes_max: 128,
@@ -97,6 +98,12 @@ impl Default for Config {
             clock: Clock::Monotonic,
         }
     }
+}
+
+/// A promise is kept up to where the family's row begins to warn, in ms.
+fn warning_ms(family: Id) -> u32 {
+    let warning = catalog::row(family).healthy.and_then(|healthy| healthy.warning);
+    warning.map_or(u32::MAX, |ns| (ns / 1_000_000) as u32)
 }
 
 /// A setting that cannot be used: which, why, and what to do.

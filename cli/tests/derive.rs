@@ -220,7 +220,8 @@ fn amtool_takes_the_routes_and_sends_each_severity_its_way() {
         for (labels, way) in ways {
             let test = ["config", "routes", "test", "--config.file", "alertmanager.yml"];
             let said = must_pass("amtool", &[&test[..], &labels].concat(), &folder);
-            assert_eq!(said.trim(), way, "{labels:?}");
+            // Behind the receiver amtool warns that it asks the file and no server.
+            assert_eq!(said.lines().next(), Some(way), "{labels:?}");
         }
     }
 }

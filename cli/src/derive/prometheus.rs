@@ -53,8 +53,9 @@ Exemplars need --enable-feature=exemplar-storage.";
 
 const NATIVE: &str = "
 The rules read classic buckets: a server that stores native histograms must keep the classic ones
-too, or every latency alert falls silent. Written for Prometheus 3; 2.x calls the setting
-scrape_classic_histograms and has it since 2.45.";
+too, or every latency alert falls silent. Written for Prometheus 3.8. From 3.0 on: leave out
+scrape_native_histograms and use --enable-feature=native-histograms. From 2.45 on the other setting is
+called scrape_classic_histograms; before that there is none: keep native histograms off.";
 
 /// The file.
 pub fn text(site: &Site) -> String {

@@ -206,7 +206,7 @@ impl Director<'_> {
                 let bad = PER_SECOND * value * self.objective.budget();
                 world.set_events(self.objective, PER_SECOND - bad, bad)
             }
-            Signal::Server(Server::SloBadCount { .. }) => {
+            Signal::Server(Server::SloBadCount { window }) => {
                 // Few, and all of them bad: enough of them before the hold begins, or too few even at
                 // the end.
                 let length = SAMPLES * self.site.times.every_s();
@@ -214,6 +214,7 @@ impl Director<'_> {
                 let held = held + super::rules_test::evaluated_s(self.site);
                 let enough = value > self.site.limits.value(self.alert.id, self.guard());
                 let before = f64::from(if enough { length - held } else { length });
+                let before = before.min(self.seconds(*window));
                 world.set_events(self.objective, 0.0, value / before)
             }
             Signal::Server(Server::ScrapeTime) => world.scrape_s = Some(value),

@@ -1,13 +1,13 @@
 //! The golden list of alerts and recordings, and what the compiler cannot check.
 
-use super::{ALERTS, alert, recordings};
+use super::{ALERTS, alert, proof, recordings};
 use crate::catalog::Id;
-use crate::catalog::alert::{Alert, AlertId, Scope, Severity};
+use crate::catalog::alert::{Alert, AlertId, Hold, Keep, Scope, Severity, When};
 use crate::catalog::limits::Limits;
 use crate::catalog::objective::OBJECTIVES;
 use crate::catalog::quantity::Quantity;
 use crate::catalog::routing::{ROUTES, route};
-use crate::catalog::signal::{Limit, Reader, Signal};
+use crate::catalog::signal::{Cond, Limit, Reader, Series, Signal, Window};
 
 /// A rename is deliberate: change it here too, and say so in the changelog.
 const GOLDEN: &str = include_str!("golden.txt");
@@ -218,4 +218,108 @@ fn a_summary_is_filled_with_limits_labels_and_the_value() {
         said(AlertId::QueueOverload),
         "<worker_id>: Number requests wait, over 15 s of work"
     );
+}
+
+/// What the compiler would say of the rows with one of them changed.
+fn complaint(id: AlertId, change: impl FnOnce(&mut Alert)) -> String {
+    let mut rows = ALERTS;
+    change(&mut rows[id as usize]);
+    let refused = std::panic::catch_unwind(|| proof::check(&rows)).expect_err("it was accepted");
+    let said = refused.downcast_ref::<&str>().map(ToString::to_string);
+    said.or(refused.downcast_ref::<String>().cloned()).unwrap_or_default()
+}
+
+fn all(conds: &'static [Cond]) -> When {
+    When::All(conds)
+}
+
+#[test]
+fn rows_as_they_are_pass() {
+    proof::check(&ALERTS)
+}
+
+#[test]
+fn a_row_out_of_place_breaks_the_build() {
+    let said = complaint(AlertId::HighTtft, |row| row.id = AlertId::ElevatedTtft);
+    assert!(said.contains("order of their ids"), "{said}");
+}
+
+#[test]
+fn a_critical_without_a_first_action_breaks_the_build() {
+    let said = complaint(AlertId::EngineStalled, |row| row.first_action = "");
+    assert!(said.contains("what to do first"), "{said}");
+}
+
+#[test]
+fn a_latency_limit_that_is_no_bound_breaks_the_build() {
+    const CONDS: &[Cond] = &[Cond::above(
+        Signal::Slow {
+            histogram: Id::Ttft,
+            // 50 ns.
+            bound: Limit::Warning(Id::QueueDepth),
+            window: Window::M5,
+        },
+        Limit::Guard(0.01),
+    )];
+    let said = complaint(AlertId::HighTtft, |row| row.when = all(CONDS));
+    assert!(said.contains("a bound of the grid"), "{said}");
+}
+
+#[test]
+fn a_label_value_that_does_not_exist_breaks_the_build() {
+    const CONDS: &[Cond] = &[Cond::above(
+        Signal::Since { of: Series::all(Id::GpuXid).only("class", &["deadly"]) },
+        Limit::Guard(0.0),
+    )];
+    let said = complaint(AlertId::GpuFault, |row| row.when = all(CONDS));
+    assert!(said.contains("no such value"), "{said}");
+}
+
+#[test]
+fn growth_of_a_level_breaks_the_build() {
+    const CONDS: &[Cond] = &[Cond::above(
+        Signal::Rate { of: Series::all(Id::QueueDepth), window: Window::M5 },
+        Limit::Own(1.0),
+    )];
+    let said = complaint(AlertId::GpuThrottled, |row| row.when = all(CONDS));
+    assert!(said.contains("growth is of a counter"), "{said}");
+}
+
+#[test]
+fn a_window_longer_than_a_process_remembers_breaks_the_build() {
+    const CONDS: &[Cond] = &[Cond::above(
+        Signal::Count { of: Series::all(Id::GpuAllocFailures), window: Window::M30 },
+        Limit::Guard(0.0),
+    )];
+    let said = complaint(AlertId::GpuAllocFailed, |row| row.when = all(CONDS));
+    assert!(said.contains("rows of ten minutes"), "{said}");
+}
+
+#[test]
+fn a_warning_at_or_above_its_critical_breaks_the_build() {
+    let critical = alert(AlertId::HighErrorRate).when;
+    let said = complaint(AlertId::ElevatedErrorRate, |row| row.when = critical);
+    assert!(said.contains("a warning comes before a critical"), "{said}");
+}
+
+#[test]
+fn a_warning_that_would_be_told_before_its_critical_breaks_the_build() {
+    let said = complaint(AlertId::ElevatedErrorRate, |row| row.hold = Hold::M2);
+    assert!(said.contains("before its warning is told"), "{said}");
+}
+
+#[test]
+fn a_source_that_fires_after_its_target_breaks_the_build() {
+    let said = complaint(AlertId::EngineStalled, |row| row.hold = Hold::M5);
+    assert!(said.contains("the source must fire before"), "{said}");
+}
+
+#[test]
+fn a_source_that_ends_before_its_target_breaks_the_build() {
+    for keep in [Keep::No, Keep::M3, Keep::M5] {
+        let said = complaint(AlertId::EngineStalled, |row| row.keep = keep);
+        assert!(said.contains("outlive its targets"), "{said}");
+    }
+    let said = complaint(AlertId::QueueBuildup, |row| row.keep = Keep::M10);
+    assert!(said.contains("outlive its targets"), "{said}");
 }
