@@ -123,8 +123,8 @@ fn names() -> String {
 
 /// A shrinking pool loses blocks as they come free; so many stay free meanwhile.
 const SHRINKING_BLOCKS: u32 = 500;
-/// `SlowPrefill`: prompt positions per step, so that a prompt of 8,000 takes 500 steps.
-const TINY_CHUNK_TOKENS: u32 = 16;
+/// `SlowPrefill`: prompt positions per step, so that a prompt of 8,000 takes 1,000 steps.
+const TINY_CHUNK_TOKENS: u32 = 8;
 /// `SlowDecode`: duration of a step that only decodes.
 const SLOW_DECODE_NS: f64 = 300e6;
 /// `HostBound`: what the host needs between two steps.
