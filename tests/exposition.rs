@@ -10,7 +10,7 @@ use common::traffic::{START_MS, Worker, at, live_config, manual_config};
 use common::{python_parser, run_on, tool};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
-use stepscope::{Config, catalog};
+use stepscope::{Config, Reading, Tally, catalog};
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -252,11 +252,27 @@ fn what_nothing_feeds_is_absent_and_what_was_fed_is_there() {
         ["llm_gpu_", "llm_stamps_", "llm_clock_", "llm_cupti_"]
             .iter()
             .any(|part| name.starts_with(part))
-            && name != "llm_gpu_gap_seconds"
+            && !["llm_gpu_gap_seconds", "llm_gpu_alloc_failures_total"].contains(&name)
     };
     for row in &catalog::ROWS {
         assert_eq!(has(&fed, row.name), !device(row.name), "{}", row.name)
     }
+}
+
+/// Alerts look at the increase of one and divide by what the other leaves.
+#[test]
+fn failed_allocations_count_from_zero_and_a_memory_without_a_pool_has_a_pool_of_zero() {
+    let worker = Worker::start(manual_config());
+    let device = worker.scope.device("0");
+    let of = |family| value(&worker.text(), family, &["gpu_id=\"0\""]);
+    assert_eq!(of("llm_gpu_alloc_failures_total"), Some(0.0));
+    assert_eq!(of("llm_gpu_memory_preallocated_bytes"), None);
+    device.set(Reading::MemoryTotal, 80e9);
+    assert_eq!(of("llm_gpu_memory_preallocated_bytes"), Some(0.0));
+    device.set(Reading::MemoryPreallocated, 70e9);
+    assert_eq!(of("llm_gpu_memory_preallocated_bytes"), Some(70e9));
+    device.add(Tally::AllocFailures, 2);
+    assert_eq!(of("llm_gpu_alloc_failures_total"), Some(2.0));
 }
 
 /// The headers as these programs send them.
