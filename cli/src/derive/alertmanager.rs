@@ -82,7 +82,7 @@ pub fn text(site: &Site) -> String {
             routes: routes
                 .iter()
                 .map(|route| Child {
-                    matchers: Commented(FlowSeq(matchers(&route.takes)), route.why.into()),
+                    matchers: Commented(written(&matchers(&route.takes)), route.why.into()),
                     way: way(site, route),
                 })
                 .collect(),
@@ -116,14 +116,29 @@ fn way(site: &Site, route: &Route) -> Way {
 fn inhibition(rule: &Inhibition) -> InhibitRule {
     let signal: &[&str] = if rule.same_symptom { &["signal"] } else { &[] };
     InhibitRule {
-        source_matchers: Commented(FlowSeq(matchers(&rule.source)), rule.why.into()),
-        target_matchers: FlowSeq(matchers(&rule.target)),
+        source_matchers: Commented(written(&matchers(&rule.source)), rule.why.into()),
+        target_matchers: written(&matchers(&rule.target)),
         equal: FlowSeq([signal, rule.equal].concat()),
     }
 }
 
+/// One restriction of a route or an inhibition.
+pub struct Matcher {
+    /// Name of the label.
+    pub label: &'static str,
+    /// `=`, `!=`, `=~` or `!~`.
+    pub operator: &'static str,
+    /// The value, or the values as a regular expression.
+    pub value: String,
+}
+
+fn written(matchers: &[Matcher]) -> FlowSeq<Vec<String>> {
+    let one = |m: &Matcher| format!("{}{}\"{}\"", m.label, m.operator, m.value);
+    FlowSeq(matchers.iter().map(one).collect())
+}
+
 /// Ours, and what the pattern restricts.
-fn matchers(pattern: &Pattern) -> Vec<String> {
+pub fn matchers(pattern: &Pattern) -> Vec<Matcher> {
     let name = |id: &AlertId| alerts::alert(*id).name;
     let alerts = pattern.alerts.iter().map(name).collect();
     let severities = pattern.severities.iter().map(|severity| severity.text()).collect();
@@ -131,7 +146,7 @@ fn matchers(pattern: &Pattern) -> Vec<String> {
     let symptoms = pattern.symptoms.iter().map(|symptom| symptom.text()).collect();
     let but = pattern.but.iter().map(name).collect();
     let but_symptoms = pattern.but_symptoms.iter().map(|symptom| symptom.text()).collect();
-    let of = |label: &str, values: Vec<&str>, only: bool| {
+    let of = |label, values: Vec<&str>, only: bool| {
         let operator = match (only, values.len()) {
             (_, 0) => return None,
             (true, 1) => "=",
@@ -139,7 +154,7 @@ fn matchers(pattern: &Pattern) -> Vec<String> {
             (false, 1) => "!=",
             (false, _) => "!~",
         };
-        Some(format!("{label}{operator}\"{}\"", values.join("|")))
+        Some(Matcher { label, operator, value: values.join("|") })
     };
     let restrictions = [
         of("alertname", alerts, true),
@@ -149,6 +164,6 @@ fn matchers(pattern: &Pattern) -> Vec<String> {
         of("alertname", but, false),
         of("signal", but_symptoms, false),
     ];
-    let ours = format!("service=\"{SERVICE}\"");
+    let ours = Matcher { label: "service", operator: "=", value: SERVICE.into() };
     std::iter::once(ours).chain(restrictions.into_iter().flatten()).collect()
 }

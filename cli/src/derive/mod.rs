@@ -6,15 +6,21 @@
 #[cfg(test)]
 mod agree;
 mod alertmanager;
+mod dashboard;
 pub mod history;
+mod kubernetes;
+mod playbook;
 mod prometheus;
 mod promql;
+mod reference;
 mod rules;
 mod rules_test;
+mod scale;
 mod scenarios;
 mod site;
 mod steady;
 mod times;
+mod uses;
 mod yaml;
 
 use anyhow::{Context, Result};
@@ -40,6 +46,16 @@ const FILES: &[File] = &[
     File { path: "prometheus/rules_test.yml", text: rules_test::text },
     File { path: "prometheus/prometheus.yml", text: prometheus::text },
     File { path: "alertmanager/alertmanager.yml", text: alertmanager::text },
+    File { path: "grafana/dashboard.json", text: dashboard::text },
+    File { path: "playbook.md", text: playbook::text },
+    File { path: "metrics.md", text: reference::text },
+    File { path: "scale.md", text: scale::text },
+    File { path: "kubernetes/rules.yml", text: kubernetes::rules },
+    File { path: "kubernetes/podmonitor.yml", text: kubernetes::monitor },
+    File { path: "kubernetes/alertmanager.yml", text: kubernetes::alertmanager },
+    File { path: "kubernetes/dashboard.yml", text: kubernetes::dashboard },
+    File { path: "kubernetes/probes.yml", text: kubernetes::probes },
+    File { path: "kubernetes/endpoint-picker.yml", text: kubernetes::endpoint_picker },
 ];
 
 /// Write alert rules, their tests, and the configuration around them from the metric catalog

@@ -94,7 +94,7 @@ pub fn select(name: &str, matchers: &[String], window: &str) -> String {
 }
 
 /// The matcher of a choice among a family's series.
-fn matcher(pick: Pick) -> String {
+pub fn matcher(pick: Pick) -> String {
     let operator = match (pick.only, pick.values.len()) {
         (true, 1) => "=",
         (true, _) => "=~",
