@@ -22,7 +22,7 @@ pub struct SiteArgs {
     #[arg(long, value_enum, default_value_t)]
     pub times: Times,
     /// For targets that offer native histograms: the scrape config also keeps the classic buckets
-    /// that the rules read (Prometheus 3.8)
+    /// that the rules read (Prometheus 3.8), and the dashboard asks for whole histograms
     #[arg(long)]
     pub native: bool,
     /// Job label of the engines' targets
