@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use stepscope::catalog::alerts::ALERTS;
 
-fn dashboard(of: &Derived) -> Value {
+pub fn dashboard(of: &Derived) -> Value {
     serde_json::from_str(&of.read("grafana/dashboard.json")).unwrap()
 }
 
@@ -24,7 +24,7 @@ fn panel<'a>(dashboard: &'a Value, title: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no panel {title}"))
 }
 
-fn queries(dashboard: &Value) -> Vec<String> {
+pub fn queries(dashboard: &Value) -> Vec<String> {
     let targets = shown(dashboard).into_iter().flat_map(|panel| list(panel, "targets"));
     targets.map(|target| target["expr"].as_str().unwrap().to_string()).collect()
 }

@@ -5,7 +5,9 @@
 mod common;
 
 mod dashboard;
+mod guide;
 mod kubernetes;
+mod live;
 mod playbook;
 mod queries;
 mod reference;

@@ -28,7 +28,7 @@ fn page<'a>(pages: &[&'a str], alert: &Alert) -> &'a str {
     page
 }
 
-fn queries(playbook: &str) -> Vec<String> {
+pub fn queries(playbook: &str) -> Vec<String> {
     let blocks = playbook.split("```promql\n").skip(1);
     let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
     lines.filter(|line| !line.starts_with('#')).map(String::from).collect()
