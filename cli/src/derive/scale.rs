@@ -121,7 +121,7 @@ fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',')
         }
         text.push(digit)
@@ -144,8 +144,11 @@ pub fn text(site: &Site) -> String {
     text + &families()
 }
 
+/// A line of the table: what it says, and of a fleet scraped so often.
+type Line = (&'static str, fn(&Fleet, usize) -> String);
+
 fn fleets(every: u32) -> String {
-    let lines: [(&str, fn(&Fleet, usize) -> String); 10] = [
+    let lines: [Line; 10] = [
         ("models", |fleet, _| grouped(fleet.models)),
         ("series per worker", |fleet, _| grouped(fleet.shape.all())),
         ("series of all workers", |fleet, _| grouped(fleet.exported())),
