@@ -146,8 +146,8 @@ fn a_picker_finds_one_series_for_each_name_it_is_told() {
     let engine = &plugin["parameters"]["engineConfigs"][0];
     assert_eq!(plugin["parameters"]["defaultEngine"], engine["name"]);
     let source = &picker["dataLayer"]["sources"][0];
-    assert_eq!(source["pluginRef"], picker["plugins"][0]["name"]);
-    assert_eq!(source["extractors"][0]["pluginRef"], plugin["name"]);
+    assert_eq!(source["pluginRef"], picker["plugins"][0]["type"]);
+    assert_eq!(source["extractors"][0]["pluginRef"], plugin["type"]);
     let mut worker = Worker::start(Config { vllm_aliases: true, ..live_config() });
     worker.feed_everything(ago(1_000));
     let text = worker.text();

@@ -8,12 +8,17 @@ use stepscope::catalog::{self, Id, System};
 const NOTE: &str = "\
 A part of the endpoint picker's own configuration (EndpointPickerConfig of the Gateway API inference
 extension and of llm-d), not an object of the cluster: merge it into yours. Earlier releases call the extractor
-model-server-protocol-metrics. Pickers take one series per name, and ours are split by priority, reason and
+model-server-protocol-metrics. A picker in front of several kinds of engines tells them apart by the pod label
+llm-d.ai/engine-type. Pickers take one series per name, and ours are split by priority, reason and
 pool: therefore the folded aliases. Turn vllm_aliases on in the engine, and set kv_block_tokens for the size of
 its cache. Most releases scrape the port of the pool: mount Stepscope::router() in the engine's own server.";
 
 /// What the engines are called in the picker's configuration.
 const ENGINE: &str = "stepscope";
+/// What scrapes, and what reads the answer. Without names of their own: a picker that finds no source
+/// of this name adds its default ones, which know other engines only.
+const SOURCE: &str = "metrics-data-source";
+const EXTRACTOR: &str = "core-metrics-extractor";
 /// Block size and number of blocks, in the labels of a constant.
 const CACHE_CONFIG: &str = "vllm:cache_config_info";
 
@@ -36,20 +41,15 @@ pub fn text(_: &Site) -> String {
     });
     let picker = json!({
         "plugins": [
+            {"type": SOURCE, "parameters": {"scheme": "http", "path": "/metrics"}},
             {
-                "name": "stepscope-metrics",
-                "type": "metrics-data-source",
-                "parameters": {"scheme": "http", "path": "/metrics"},
-            },
-            {
-                "name": "stepscope-load",
-                "type": "core-metrics-extractor",
+                "type": EXTRACTOR,
                 "parameters": {"defaultEngine": ENGINE, "engineConfigs": [engine]},
             },
         ],
         "dataLayer": {"sources": [{
-            "pluginRef": "stepscope-metrics",
-            "extractors": [{"pluginRef": "stepscope-load"}],
+            "pluginRef": SOURCE,
+            "extractors": [{"pluginRef": EXTRACTOR}],
         }]},
     });
     yaml::document(NOTE, &picker)
