@@ -116,6 +116,35 @@ fn colours_begin_without_a_number_and_rise() {
 }
 
 #[test]
+fn colours_stand_where_the_alerts_begin() {
+    let dashboard = dashboard(&Derived::with(&[]));
+    let wanted: &[(&str, &[f64])] = &[
+        ("Firing pages", &[1.0]),
+        ("Firing warnings", &[1.0]),
+        ("SLO burn, 1 h", &[1.0, 14.4]),
+        ("Error share, 5 m", &[0.01, 0.05]),
+        ("Time to first token (TTFT)", &[2.0, 5.0]),
+        ("Time between tokens (TBT)", &[0.08, 0.15]),
+        ("GPU memory headroom used", &[0.95]),
+        ("GPU idle while work waits", &[0.3]),
+        ("Faults since start", &[1.0]),
+        ("KV cache utilisation", &[0.85, 0.95]),
+        ("Queue depth", &[50.0, 200.0]),
+        ("Queue drain time", &[5.0, 15.0]),
+        ("Preemption rate", &[0.1, 1.0]),
+        ("Age of the last GPU step", &[30.0]),
+        ("Telemetry loss share", &[0.001]),
+        ("Scrape duration", &[1.0]),
+    ];
+    for panel in shown(&dashboard) {
+        let limits: Vec<f64> = steps(panel).into_iter().filter_map(|(value, _)| value).collect();
+        let title = panel["title"].as_str().unwrap();
+        let wanted = wanted.iter().find(|(of, _)| *of == title).map_or(&[][..], |(_, at)| at);
+        assert_eq!(limits, wanted, "{title}")
+    }
+}
+
+#[test]
 fn every_query_of_the_dashboard_parses_and_names_what_exists() {
     for args in [&[][..], &["--native"], &["--times", "ci"], &["--job", "engines"]] {
         let queries = queries(&dashboard(&Derived::with(args)));
