@@ -10,14 +10,14 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use stepscope::{ErrorType, Outcome, Pool, Preempt, Reading, Tally, Time, Wait};
+use stepscope::{Config, ErrorType, Outcome, Pool, Preempt, Reading, Tally, Time, Wait};
 
 /// Far above the half minute it takes: two shared cores may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A worker whose GPU is watched.
-fn worker() -> Worker {
-    let mut worker = Worker::start(live_config());
+fn worker(config: Config) -> Worker {
+    let mut worker = Worker::start(config);
     worker.rec.set_lane(Device { stamped: false });
     let device = worker.scope.device("0");
     for (reading, value) in [
@@ -62,13 +62,14 @@ struct Prometheus {
 
 impl Prometheus {
     /// Reads the derived configuration, in the folder where it lies.
-    fn start(derived: &Derived) -> Prometheus {
+    fn start(derived: &Derived, features: &str) -> Prometheus {
         let folder = derived.0.path().join("prometheus");
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let program = Command::new("prometheus")
             .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
             .arg(format!("--web.listen-address={addr}"))
+            .arg(format!("--enable-feature={features}"))
             .stdout(Stdio::null())
             .stderr(File::create(folder.join("log")).unwrap())
             .spawn()
@@ -88,9 +89,29 @@ impl Prometheus {
         let json = answer.json();
         assert_eq!(json["status"], "success", "{query}: {json}");
         let result = json["data"]["result"].as_array().unwrap();
-        let is_number = |one: &&Value| one["value"][1].as_str().is_some_and(|v| v != "NaN");
+        let is_number = |one: &&Value| {
+            // A native histogram comes as one.
+            one["value"][1].as_str().is_some_and(|v| v != "NaN") || one["histogram"].is_array()
+        };
         (result.len(), result.iter().filter(is_number).count())
     }
+
+    /// Keeps the worker busy until each of these had data once.
+    fn wait_for_data(&self, worker: &mut Worker, mut queries: Vec<&String>) {
+        wait_for("data in every query", PATIENCE, || {
+            serve(worker);
+            queries.retain(|query| self.ask(query).1 == 0);
+            println!("without data: {queries:#?}");
+            queries.is_empty().then_some(())
+        });
+    }
+}
+
+/// The queries of the panels, with the variables filled in.
+fn panels(derived: &Derived) -> Vec<String> {
+    let queries = dashboard::queries(&dashboard::dashboard(derived)).into_iter();
+    let queries = queries.map(|query| query.replace("$__rate_interval", "5s"));
+    queries.map(|query| query.replace("$model", ".*").replace("$worker", ".*")).collect()
 }
 
 /// May such a query rightly find nothing?
@@ -104,29 +125,40 @@ fn every_query_has_data_on_a_live_server() {
     if !tool("prometheus", &["--version"]) {
         return;
     }
-    let mut worker = worker();
+    let mut worker = worker(live_config());
     let target = worker.addr().to_string();
     let derived = Derived::with(&["--times", "ci", "--target", &target]);
-    let prometheus = Prometheus::start(&derived);
-    let of_panels: Vec<String> = dashboard::queries(&dashboard::dashboard(&derived))
-        .iter()
-        .map(|query| query.replace("$__rate_interval", "5s"))
-        .map(|query| query.replace("$model", ".*").replace("$worker", ".*"))
-        .collect();
+    let prometheus = Prometheus::start(&derived, "exemplar-storage");
+    let of_panels = panels(&derived);
     let of_pages: Vec<String> = playbook::queries(&derived.read("playbook.md"))
         .into_iter()
         .filter(|query| !may_be_empty(query))
         .collect();
     assert!(of_panels.len() == 53 && of_pages.len() > 30, "{}", of_pages.len());
-    let mut waiting: Vec<&String> = of_panels.iter().chain(&of_pages).collect();
-    wait_for("data in every query", PATIENCE, || {
-        serve(&mut worker);
-        waiting.retain(|query| prometheus.ask(query).1 == 0);
-        println!("without data: {waiting:#?}");
-        waiting.is_empty().then_some(())
-    });
+    prometheus.wait_for_data(&mut worker, of_panels.iter().chain(&of_pages).collect());
     // And the server takes the rest.
     for query in playbook::queries(&derived.read("playbook.md")) {
         prometheus.ask(&query);
     }
+}
+
+#[test]
+fn native_panels_have_data_where_native_histograms_are_stored() {
+    if !tool("prometheus", &["--version"]) {
+        return;
+    }
+    let mut worker = worker(Config { native_histograms: true, ..live_config() });
+    let site = ["--times", "ci", "--target", &worker.addr().to_string()];
+    let derived = Derived::with(&site);
+    let native = Derived::with(&[&site[..], &["--native"]].concat());
+    // The server is older than the settings of the native scrape config, and needs none of them.
+    let prometheus = Prometheus::start(&derived, "native-histograms");
+    let (classic, native) = (panels(&derived), panels(&native));
+    let changed: Vec<&String> =
+        native.iter().zip(&classic).filter(|(a, b)| a != b).map(|(native, _)| native).collect();
+    assert_eq!(changed.len(), 14);
+    prometheus.wait_for_data(&mut worker, changed);
+    // This is the trap: such a server has no classic buckets left, and rules would read nothing.
+    let buckets = classic.iter().find(|query| query.contains("_bucket")).unwrap();
+    assert_eq!(prometheus.ask(buckets).1, 0, "{buckets}");
 }
