@@ -1,6 +1,7 @@
 //! The guides for operators name only files, options, alerts and metrics that exist, and their
 //! examples work.
 
+use crate::common::tool;
 use crate::queries::{must_be_known, names};
 use crate::{Derived, repository};
 use std::process::Command;
@@ -84,6 +85,33 @@ fn every_metric_the_guides_name_exists() {
                 assert!(!names(code).is_empty());
                 must_be_known(&[code.to_string()])
             }
+        }
+    }
+}
+
+#[test]
+fn the_commands_of_the_guide_make_files_that_others_accept() {
+    let guide = read("docs/operations.md").replace("\\\n", " ");
+    let command = guide.lines().find(|line| line.contains("-- derive --out site ")).unwrap();
+    let args = command.split_once("--out site").unwrap().1.split_whitespace();
+    let derived = Derived::with(&args.collect::<Vec<_>>());
+    let rules = derived.read("prometheus/rules.yml");
+    assert!(rules.contains("https://wiki.example.com/llm/playbook.md#llmhighttft"));
+    assert!(derived.read("grafana/dashboard.json").contains("https://wiki.example.com/llm"));
+    assert!(derived.read("prometheus/prometheus.yml").contains("engine-1:9464"));
+    for (program, check) in [
+        ("promtool", &["check", "rules", "prometheus/rules.yml"][..]),
+        ("promtool", &["check", "config", "prometheus/prometheus.yml"]),
+        ("amtool", &["check-config", "alertmanager/alertmanager.yml"]),
+    ] {
+        if tool(program, &["--version"]) {
+            // In the guide as it stands here, but for the folder.
+            let said = format!("{program} {}", check[..check.len() - 1].join(" "));
+            assert!(guide.contains(&format!("{said} site/{}", check[check.len() - 1])), "{said}");
+            let output = Command::new(program).args(check).current_dir(derived.0.path()).output();
+            let output = output.unwrap();
+            let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{program} {check:?}: {complaint}")
         }
     }
 }

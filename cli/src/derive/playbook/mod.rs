@@ -115,6 +115,7 @@ fn fires(site: &Site, alert: &Alert) -> String {
     let first = &alert.conds()[0];
     let limit = first.test.limit().map(|limit| site.limits.value(alert.id, limit));
     let value = |quantity: stepscope::catalog::quantity::Quantity| match limit {
+        Some(0.0) => "some".into(),
         Some(limit) => format!("more than {}", quantity.words(limit)),
         None => String::new(),
     };
