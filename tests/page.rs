@@ -71,15 +71,13 @@ fn a_worker_in_trouble_says_so_in_words_and_marks() {
         return;
     }
     let mut worker = ready(live_config());
-    worker.rec.kv(stepscope::Pool::KV, 99, 0, 100, 1_584);
-    let mut queued: Vec<_> =
-        (0..300).map(|_| worker.arrive(worker.chat, stepscope::Time::now())).collect();
-    for req in &mut queued {
-        worker.rec.enqueue(req, stepscope::Time::now())
-    }
+    let mut req = worker.arrive(worker.chat, stepscope::Time::now());
+    worker.rec.enqueue(&mut req, stepscope::Time::now());
+    worker.scope.device("0").xid(stepscope::Tally::XidFatal, 79);
     let dom = drawn(&worker);
     assert!(dom.contains("data-state=\"busy\"") && dom.contains("data-health=\"critical\""));
-    assert_eq!(verdict(&dom), "99 % of KV blocks are referenced; 300 requests wait.")
+    let broken = "A GPU is broken: a fatal XID error, the last one is 79; it stays so until the process restarts.";
+    assert_eq!(verdict(&dom), broken)
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Comparison {
 
     /// What must hold however much was lost: nothing vanishes between two counters.
     fn conservation(&mut self, book: &Book, exposition: &Exposition) {
-        let total = |name: &str, with: &[(&str, &str)]| total(exposition, name, with);
+        let total = |id: Id, with: &[(&str, &str)]| total(exposition, catalog::row(id).name, with);
         let mut check = |metric: &str, engine: u64, reported: i128| {
             let metric = Key::new(metric, book.identity().clone()).to_string();
             self.compare(&metric, Expected::count(engine), &reported.to_string(), 0)
@@ -105,22 +105,22 @@ impl Comparison {
         check(
             "accepted = ended + in flight + dropped",
             book.total(Id::RequestsAccepted, &[]),
-            total("llm_requests_total", &[])
-                + total("llm_requests_in_flight", &[])
-                + total("llm_invalid_total", &[("reason", "dropped")]),
+            total(Id::Requests, &[])
+                + total(Id::RequestsInFlight, &[])
+                + total(Id::Invalid, &[("reason", "dropped")]),
         );
         check(
             "errors = failed + rejected",
             book.total(Id::Errors, &[]),
-            total("llm_requests_total", &[("status", "failed")])
-                + total("llm_requests_total", &[("status", "rejected")]),
+            total(Id::Requests, &[("status", "failed")])
+                + total(Id::Requests, &[("status", "rejected")]),
         );
         // One event feeds both inter-token latency and TBT, and one both TTFT and its residual.
         let samples = book.samples_in_all(|id| !matches!(id, Id::Itl | Id::TtftResidual));
         check(
             "samples = taken by rings + dropped by rings",
             samples,
-            total("llm_ring_events_total", &[]) + total("llm_ring_dropped_total", &[]),
+            total(Id::RingSamples, &[]) + total(Id::RingDropped, &[]),
         );
     }
 }

@@ -46,9 +46,9 @@ const OF_THE_MONITOR: [Id; 13] = [
 const OF_A_REAL_DEVICE: [Id; 3] = [Id::ClockOffsetError, Id::ClockResolution, Id::GpuXid];
 
 /// Queue depth as the engine knows it: by reason and by priority, not by both at once.
-pub const QUEUE_BY_REASON: &str = "sum by (reason) (llm_queue_depth)";
+pub const QUEUE_BY_REASON: &str = "queue depth by reason";
 /// See [`QUEUE_BY_REASON`].
-pub const QUEUE_BY_PRIORITY: &str = "sum by (priority) (llm_queue_depth)";
+pub const QUEUE_BY_PRIORITY: &str = "queue depth by priority";
 
 /// `llm_tokens_per_second` looks this far back.
 const RATE_WINDOW_NS: u64 = 10_000_000_000;

@@ -212,7 +212,8 @@ pub(crate) fn verdict(shared: &Shared) -> Verdict {
     let checks = checks(&vitals, &issues, is_frozen);
     let worst = checks.each().iter().map(|(_, status, _, _)| *status).max();
     let mut overall = worst.unwrap_or(Status::Healthy);
-    if matches!(state, State::Failed | State::Stalled) {
+    let should_serve = !matches!(state, State::Starting | State::Draining);
+    if should_serve && !probe.ok {
         // An alert may need longer to be sure; that it cannot serve is certain.
         overall = Status::Critical
     } else if overall == Status::Unknown {
