@@ -45,7 +45,8 @@ pub struct DemoArgs {
     /// Simulated seconds per second, or max
     #[arg(long, value_name = "X|max", default_value = "1")]
     pub speed: Speed,
-    /// Simulated seconds; as many as pass in a minute by default, 60 with --speed max
+    /// Simulated seconds; as many as pass in a minute by default, at most an hour; 60 with
+    /// --speed max
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<Duration>,
     /// Makes a run repeatable
@@ -108,9 +109,10 @@ impl DemoArgs {
     /// How long the run is.
     pub fn duration(&self) -> Duration {
         const MINUTE: Duration = Duration::from_secs(60);
+        const HOUR: Duration = Duration::from_secs(3_600);
         match (self.duration, self.speed) {
             (Some(duration), _) => duration,
-            (None, Speed::Times(times)) => MINUTE.mul_f64(times).min(LONGEST),
+            (None, Speed::Times(times)) => MINUTE.mul_f64(times.min(60.0)).min(HOUR),
             (None, Speed::Max) => MINUTE,
         }
     }

@@ -309,3 +309,42 @@ fn checker() -> Option<PathBuf> {
     println!("skipped: {why}");
     None
 }
+
+/// What fired here is what a real Prometheus would have made of the same scrapes.
+#[test]
+fn promtool_fires_the_same_alerts_on_the_history_of_a_run() {
+    let version = Command::new("promtool").arg("--version").output();
+    if version.is_err() {
+        let required = std::env::var("STEPSCOPE_REQUIRE_TOOLS").is_ok_and(|v| v == "1");
+        assert!(!required, "promtool is missing and STEPSCOPE_REQUIRE_TOOLS=1");
+        return println!("skipped: promtool is missing");
+    }
+    let folder = std::env::temp_dir().join(format!("stepscope-history-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("kv.yml");
+    let path = file.to_str().unwrap();
+    let window = ["--duration", "640", "--inject", "60..600"];
+    let said =
+        agreeing(&[&["--scenario", "kv_exhaustion", "--history", path], &window[..]].concat());
+    let alerts = said["alerts"].as_array().unwrap();
+    let names: Vec<&str> = alerts.iter().map(|alert| alert["alert"].as_str().unwrap()).collect();
+    assert_eq!(names.first(), Some(&"LLMKVCachePressure"), "{alerts:?}");
+    assert!(alerts[0]["first_action"].as_str().unwrap().starts_with("Shift or shed"));
+    let second = alerts[0]["second"].as_f64().unwrap();
+    assert!((400.0..480.0).contains(&second), "{second}");
+    assert_eq!(said["health"][0]["serving"], true);
+
+    let promtool = || {
+        let run = Command::new("promtool").args(["test", "rules", path]).output().unwrap();
+        (run.status.success(), String::from_utf8_lossy(&run.stderr).into_owned())
+    };
+    let (agrees, why) = promtool();
+    assert!(agrees, "{why}");
+    // It can fail: without one of its alerts the expectation is wrong.
+    let history = std::fs::read_to_string(&file).unwrap();
+    let expected = "{labels: '{alertname=\"LLMKVCachePressure\"}', value: 1}";
+    assert!(history.contains(expected), "{}", &history[history.len() - 800..]);
+    std::fs::write(&file, history.replace(expected, "{labels: '{}', value: 1}")).unwrap();
+    assert!(!promtool().0, "a wrong expectation passes");
+    std::fs::remove_dir_all(&folder).unwrap()
+}

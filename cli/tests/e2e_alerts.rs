@@ -276,6 +276,7 @@ fn every_fault_reaches_the_right_person_and_nothing_else_does() {
     assert_eq!(early, [], "nothing is wrong yet");
     until(FAULT.1);
     rules_are_healthy(prometheus);
+    every_panel_shows_something(prometheus, &folder);
     until(RUN_S - 2);
     drop(fleet);
     judge(&webhook)
@@ -297,6 +298,33 @@ fn rules_are_healthy(prometheus: SocketAddr) {
     assert!(rules.len() > 80, "{} rules", rules.len());
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}")
+    }
+}
+
+/// In the middle of all faults no panel is empty, with variables filled as a first import does.
+fn every_panel_shows_something(prometheus: SocketAddr, folder: &Path) {
+    let text = std::fs::read_to_string(folder.join("grafana/dashboard.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let mut queries = vec![];
+    queries_of(&dashboard["panels"], &mut queries);
+    assert!(queries.len() > 40, "{} queries", queries.len());
+    for query in queries {
+        let filled = query.replace("$__rate_interval", "10s");
+        let filled = filled.replace("$model", ".*").replace("$worker", ".*");
+        let escaped: String = filled.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let data = api(prometheus, &format!("query?query={escaped}"));
+        let results = data["result"].as_array().unwrap();
+        let has_number = |result: &Value| result["value"][1].as_str() != Some("NaN");
+        assert!(results.iter().any(has_number), "nothing to see: {filled}")
+    }
+}
+
+fn queries_of(panels: &Value, found: &mut Vec<String>) {
+    for panel in panels.as_array().into_iter().flatten() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            found.extend(target["expr"].as_str().map(String::from))
+        }
+        queries_of(&panel["panels"], found)
     }
 }
 
