@@ -217,7 +217,7 @@ fn slow_answers_are_critical_after_two_minutes_and_while_they_are_recent() {
     let latency = |worker: &Worker| check(&health(worker), "latency_health");
     let calm = latency(&worker);
     assert_eq!((&calm["ttft_p99"], &calm["samples"]), (&Value::Null, &json!(0)));
-    assert_eq!(calm["note"], "no requests in the window");
+    assert_eq!(calm["note"], "no first token, or no gap between tokens, in the window");
     let answer_until = |worker: &mut Worker, from: u64, until: u64| {
         for second in (from..until).step_by(5) {
             worker.answer(worker.chat, at(second * S), 6_000);

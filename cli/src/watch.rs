@@ -5,7 +5,7 @@ use crate::derive::Site;
 use crate::derive::history::{EVERY_S, Expectation, History, which};
 use crate::worker::Worker;
 use anyhow::{Context, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use stepscope::Time;
@@ -86,7 +86,7 @@ impl Watch {
         let known = ALERTS.iter().filter(|alert| alert.reader() == Reader::Both);
         let known: BTreeSet<&str> = known.map(|alert| alert.name).collect();
         let at_s = history.length_s();
-        let fired: BTreeMap<&str, usize> = self.fired.iter().map(|f| (f.alert.name, 1)).collect();
+        let fired: BTreeSet<&str> = self.fired.iter().map(|f| f.alert.name).collect();
         let expr = which(&known, "alertstate=\"firing\"", Some(at_s + 1));
         history.write(site, path, &[Expectation { expr, at_s, alerts: fired }])
     }

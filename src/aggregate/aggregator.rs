@@ -220,7 +220,7 @@ impl Aggregator {
             fence(Ordering::Acquire);
             let gone = feed.ring.is_empty();
             if gone {
-                retired.retire(&feed.cells, classes);
+                retired.retire(&feed.cells, feed.device, classes);
                 pulse.remove(&feed.cells)
             }
             !gone

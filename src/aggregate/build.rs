@@ -190,22 +190,24 @@ impl Aggregator {
             .collect()
     }
 
+    /// By device: since its last step. Before any device has stepped, since the engine was ready: a
+    /// device that only ever had a recorder is no stall while others work.
     pub(super) fn step_ages(&self, totals: &Totals, now: Time) -> Vec<Option<Value>> {
-        let age = |since: Time| Value::Float(now.seconds_since(since));
-        let ready = self.pulse.ready_at();
-        totals
+        let last: Vec<Option<Time>> = totals
             .last_step
             .iter()
             .enumerate()
-            .map(|(device, last)| {
-                let used = self.feeds.iter().any(|feed| usize::from(feed.device) == device);
-                // Before the first step the age counts from when the engine said it was ready.
-                let told = last.map(Time::from_nanos);
+            .map(|(device, told)| {
                 // The stamps know of steps whose outputs the engine has not looked at yet.
                 let stamped = self.devices.get(device).and_then(|d| d.stamps.last_end());
-                told.max(stamped).or(ready.filter(|_| used)).map(age)
+                told.map(Time::from_nanos).max(stamped)
             })
-            .collect()
+            .collect();
+        let ready = self.pulse.ready_at().filter(|_| last.iter().all(Option::is_none));
+        let used = |device: usize| self.feeds.iter().any(|f| usize::from(f.device) == device);
+        let since = |(device, last): (usize, Option<Time>)| last.or(ready.filter(|_| used(device)));
+        let age = |since: Time| Value::Float(now.seconds_since(since));
+        last.into_iter().enumerate().map(since).map(|since| since.map(age)).collect()
     }
 
     /// The last ten minutes, the open row included.

@@ -18,6 +18,8 @@ pub(crate) struct Pulse {
     last_idle: AtomicU64,
     /// What recorders that are gone left waiting or running.
     retired_flow: AtomicU64,
+    /// The last step of a recorder that is gone.
+    retired_step: AtomicU64,
     scope: AtomicU64,
     /// Sequences that the scope's tag had dropped before it was ours.
     dropped_before: AtomicU64,
@@ -38,6 +40,8 @@ impl Pulse {
     pub(super) fn remove(&self, cells: &Arc<Cells>) {
         let mut all = self.cells.write().unwrap_or_else(PoisonError::into_inner);
         self.retired_flow.fetch_add(flow(cells), Ordering::Relaxed);
+        let step = cells.levels.last_step.load(Ordering::Relaxed);
+        self.retired_step.fetch_max(step, Ordering::Relaxed);
         all.retain(|there| !Arc::ptr_eq(there, cells))
     }
 
@@ -102,7 +106,8 @@ impl Pulse {
         let cells = self.cells.read().unwrap_or_else(PoisonError::into_inner);
         let step = cells.iter().map(|c| c.levels.last_step.load(Ordering::Relaxed)).max();
         drop(cells);
-        let marks = [&self.ready_at, &self.last_idle].map(|mark| mark.load(Ordering::Relaxed));
+        let marks = [&self.ready_at, &self.last_idle, &self.retired_step]
+            .map(|mark| mark.load(Ordering::Relaxed));
         let since = time(marks.into_iter().chain(step).max()?)?;
         self.has_work().then(|| now.seconds_since(since))
     }

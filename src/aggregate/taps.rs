@@ -2,11 +2,14 @@
 
 use super::aggregator::Aggregator;
 use super::totals::Totals;
+use super::window::ROW_NS;
 use crate::catalog::signal::{Part, Pick, Series};
 use crate::catalog::{self, Kind, Row};
-use crate::judge::Sample;
+use crate::judge::{self, Sample};
 use crate::record::Time;
 use crate::snapshot::Value;
+
+const _: () = assert!(judge::ROW_S as u64 * 1_000_000_000 == ROW_NS, "one length of a row");
 
 impl Aggregator {
     /// One sample for the judge.

@@ -1,7 +1,7 @@
 //! Counters and levels of all recorders at one moment, retired recorders included.
 
 use super::names::Names;
-use crate::catalog::labels;
+use crate::catalog::{By, labels};
 use crate::record::cells::{Cells, PRIORITIES_MAX, cell};
 use crate::record::request;
 use crate::record::words::Outcome;
@@ -23,6 +23,8 @@ pub(super) struct Counts {
     pub(super) stored_events: u64,
     pub(super) stored: u64,
     pub(super) dropped: u64,
+    /// By device: host time of the last step of a recorder that is gone, 0 = none.
+    retired_step: Vec<u64>,
 }
 
 /// One KV pool of one GPU, in blocks and token slots.
@@ -106,8 +108,14 @@ impl Counts {
     }
 
     /// The counters of a recorder that is gone join the base.
-    pub(super) fn retire(&mut self, cells: &Cells, classes: usize) {
+    pub(super) fn retire(&mut self, cells: &Cells, device: u16, classes: usize) {
         self.grow(classes);
+        let device = usize::from(device);
+        if self.retired_step.len() <= device {
+            self.retired_step.resize(device + 1, 0)
+        }
+        let step = cells.levels.last_step.load(Ordering::Relaxed);
+        self.retired_step[device] = self.retired_step[device].max(step);
         self.add_all_but_accepted(cells);
         self.add_accepted(cells)
     }
@@ -173,11 +181,17 @@ impl Totals {
             counts,
             batch: 0,
             queue: None,
-            kv: vec![None; names.len(crate::catalog::By::GpuPool)],
+            kv: vec![None; names.len(By::GpuPool)],
             last_step: vec![None; names.devices()],
         };
         for source in sources {
             totals.add_levels(&source, names)
+        }
+        if totals.last_step.iter().all(Option::is_none) {
+            // Nobody who is there has stepped: what those did who are gone still tells of a stall.
+            for (last, gone) in totals.last_step.iter_mut().zip(&totals.counts.retired_step) {
+                *last = (*gone != 0).then_some(*gone)
+            }
         }
         totals
     }
@@ -205,7 +219,10 @@ impl Totals {
                 usable: size >> 32,
                 slots_used: size & 0xffff_ffff,
             };
-            if let Some(place) = self.kv.get_mut(Names::gpu_pool(gpu, pool)) {
+            // A pool's handle of another scope may name a pool that is none here.
+            if pool < names.len(By::Pool)
+                && let Some(place) = self.kv.get_mut(Names::gpu_pool(gpu, pool))
+            {
                 place.get_or_insert_default().add(&level)
             }
         }

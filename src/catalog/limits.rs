@@ -5,9 +5,10 @@ use super::alerts;
 use super::grid::Bound;
 use super::quantity::{self, Quantity};
 use super::row;
-use super::schema::Row;
+use super::schema::{Row, Unit};
 use super::signal::{Cond, Limit, Signal};
 use super::{Id, Kind};
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Limits by family and alert. `default()` has none but the catalog's own.
@@ -88,17 +89,44 @@ impl Limits {
         let alert = alerts::alert(id);
         let decisive = &alert.conds()[0];
         let advice = match decisive.test.limit() {
-            Some(Limit::Own(_)) if value.is_finite() && value >= 0.0 => {
-                self.own.insert(id, value);
-                return Ok(());
-            }
-            Some(Limit::Own(_)) => "say a number that is not negative".into(),
+            Some(Limit::Own(_)) => match self.complaint(alert, value) {
+                None => {
+                    self.own.insert(id, value);
+                    return Ok(());
+                }
+                Some(advice) => advice,
+            },
             _ => match family_of(decisive) {
                 Some(name) => format!("its limit is that of {name}: set that"),
                 None => "it has no limit that could be set".into(),
             },
         };
         Err(error(alert.name, "limit", value, &advice))
+    }
+
+    /// What is wrong with a limit of an alert's own: it could never fire, or fire in the wrong order.
+    fn complaint(&self, alert: &Alert, value: f64) -> Option<String> {
+        let signal = alert.conds()[0].signal;
+        if !value.is_finite() || value <= 0.0 {
+            return Some("say a number above 0".into());
+        }
+        if signal.quantity() == Quantity::Share && value > 1.0 {
+            return Some("it is a share: say 0.05 for 5 %".into());
+        }
+        let same =
+            |other: &&Alert| other.symptom == alert.symptom && other.conds()[0].signal == signal;
+        for other in alerts::ALERTS.iter().filter(same) {
+            let limit = other.conds()[0].test.limit().map(|limit| self.value(other.id, limit));
+            let is_wrong = match alert.severity.cmp(&other.severity) {
+                Ordering::Less => limit.is_some_and(|limit| value >= limit),
+                Ordering::Greater => limit.is_some_and(|limit| value <= limit),
+                Ordering::Equal => false,
+            };
+            if is_wrong {
+                return Some(format!("the milder one comes first: look at {}", other.name));
+            }
+        }
+        None
     }
 
     /// A limit of an alert, in the exported unit of what it is compared with.
@@ -189,8 +217,11 @@ fn stored(row: &'static Row, which: &str, has: bool, value: f64) -> Result<u64, 
     if !has {
         return Err(error(row.name, which, value, "no alert looks at such a limit of this family"));
     }
-    if !value.is_finite() || value < 0.0 {
-        return Err(error(row.name, which, value, "say a number that is not negative"));
+    if !value.is_finite() || value <= 0.0 {
+        return Err(error(row.name, which, value, "say a number above 0"));
+    }
+    if row.unit == Unit::Ratio && value > 1.0 {
+        return Err(error(row.name, which, value, "it is a share: say 0.95 for 95 %"));
     }
     let stored = (value * row.unit.scale() as f64).round() as u64;
     if let Kind::Histogram(grid) = row.kind {

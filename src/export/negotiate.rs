@@ -85,7 +85,8 @@ pub(crate) fn takes_gzip(accept_encoding: Option<&str>) -> bool {
     accept_encoding.unwrap_or("").split(',').any(|item| {
         let mut parts = item.split(';').map(str::trim);
         let coding = parts.next().unwrap_or("");
-        let refused = parts.any(|p| matches!(p.strip_prefix("q="), Some("0" | "0.0" | "0.00")));
+        let weight = parts.find_map(|part| part.strip_prefix("q=")).map(|q| q.parse::<f64>());
+        let refused = weight.is_some_and(|q| q.is_ok_and(|q| q == 0.0));
         (coding.eq_ignore_ascii_case("gzip") || coding == "*") && !refused
     })
 }
@@ -133,6 +134,6 @@ mod tests {
     #[test]
     fn gzip_only_if_it_is_taken() {
         assert!(takes_gzip(Some("gzip")) && takes_gzip(Some("deflate, gzip;q=0.5")));
-        assert!(!takes_gzip(None) && !takes_gzip(Some("gzip;q=0")) && !takes_gzip(Some("br")));
+        assert!(!takes_gzip(None) && !takes_gzip(Some("gzip;q=0.000")) && !takes_gzip(Some("br")));
     }
 }

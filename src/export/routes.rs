@@ -55,24 +55,43 @@ pub(crate) fn router(exporter: Arc<Exporter>) -> Router {
         .with_state(exporter)
 }
 
+/// Work that takes the aggregator's lock or encodes much, off the thread that answers probes: a slow
+/// scrape must not starve them.
+async fn aside<T: Send + 'static>(
+    exporter: Arc<Exporter>,
+    work: impl FnOnce(&Exporter) -> T + Send + 'static,
+) -> Result<T, StatusCode> {
+    // An error is a panic over there, which the panic hook reported, or the end of the runtime.
+    let done = tokio::task::spawn_blocking(move || work(&exporter)).await;
+    done.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 /// A scrape: what a client that sent these headers gets.
 async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> Response {
-    let shared = &exporter.shared;
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let format = negotiate::format(header(ACCEPT), shared.config.native_histograms);
-    let body = shared.scrape(|snapshot| encode(&shared.config, snapshot, format));
-    exporter.scrapes.fetch_add(1, Ordering::Release);
+    let native = exporter.shared.config.native_histograms;
+    let format = negotiate::format(header(ACCEPT), native);
+    let takes_gzip = negotiate::takes_gzip(header(ACCEPT_ENCODING));
+    let scraped = aside(exporter, move |exporter| {
+        let shared = &exporter.shared;
+        let body = shared.scrape(|snapshot| encode(&shared.config, snapshot, format));
+        let zipped = if takes_gzip { gzip(&body) } else { None };
+        exporter.scrapes.fetch_add(1, Ordering::Release);
+        (body, zipped)
+    });
     let common =
         [(CONTENT_TYPE, format.content_type()), (VARY, "accept, accept-encoding"), NO_STORE];
-    if negotiate::takes_gzip(header(ACCEPT_ENCODING)) {
-        let mut gzip = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
-        if gzip.write_all(&body).is_ok()
-            && let Ok(body) = gzip.finish()
-        {
-            return (common, [(CONTENT_ENCODING, "gzip")], body).into_response();
-        }
+    match scraped.await {
+        Ok((_, Some(zipped))) => (common, [(CONTENT_ENCODING, "gzip")], zipped).into_response(),
+        Ok((body, None)) => (common, body).into_response(),
+        Err(status) => status.into_response(),
     }
-    (common, body).into_response()
+}
+
+fn gzip(body: &[u8]) -> Option<Vec<u8>> {
+    let mut gzip = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
+    gzip.write_all(body).ok()?;
+    gzip.finish().ok()
 }
 
 const NO_STORE: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
@@ -104,11 +123,17 @@ async fn page() -> Response {
 }
 
 async fn overview(State(exporter): State<Arc<Exporter>>) -> Response {
-    let shared = &exporter.shared;
-    let verdict = health::verdict(shared);
-    let snapshot = shared.snapshot();
-    let history = shared.aggregator().history(snapshot.at);
-    json(StatusCode::OK, &overview::overview(&shared.config, &snapshot, &history, verdict))
+    let seen = aside(exporter, |exporter| {
+        let shared = &exporter.shared;
+        let verdict = health::verdict(shared);
+        let snapshot = shared.snapshot();
+        let history = shared.aggregator().history(snapshot.at);
+        overview::overview(&shared.config, &snapshot, &history, verdict)
+    });
+    match seen.await {
+        Ok(overview) => json(StatusCode::OK, &overview),
+        Err(status) => status.into_response(),
+    }
 }
 
 async fn livez(State(exporter): State<Arc<Exporter>>) -> Response {
@@ -122,7 +147,10 @@ async fn readyz(State(exporter): State<Arc<Exporter>>) -> Response {
 /// 200 while it serves, whatever the verdict: a status code must not spread an overload. With
 /// `?strict=1` also 503 when the verdict is critical.
 async fn verdict(State(exporter): State<Arc<Exporter>>, uri: Uri, headers: HeaderMap) -> Response {
-    let verdict = health::verdict(&exporter.shared);
+    let verdict = match aside(exporter, |exporter| health::verdict(&exporter.shared)).await {
+        Ok(verdict) => verdict,
+        Err(status) => return status.into_response(),
+    };
     let strict = uri.query().is_some_and(|query| query.split('&').any(|item| item == "strict=1"));
     let refuse = !verdict.serving || strict && verdict.overall == health::Status::Critical;
     let status = if refuse { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };

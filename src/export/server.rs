@@ -1,4 +1,5 @@
-//! Our own HTTP server: one named thread, a current-thread runtime, an accept loop with limits.
+//! Our own HTTP server: one named thread, a current-thread runtime, an accept loop with limits; a
+//! second thread of that name while a scrape is encoded, so that probes are answered meanwhile.
 //!
 //! A metrics port must survive whatever talks to it. Limits:
 //! 1. a header must be complete within `HEADER_WAIT`, and its size is bounded;
@@ -39,6 +40,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 const LAST_ANSWER_WAIT: Duration = Duration::from_secs(2);
 const CONNECTIONS_MAX: usize = 256;
 const BACKLOG: u32 = 1_024;
+const WORKER_REST: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Server {
@@ -120,12 +122,19 @@ struct OwnRuntime(Option<Runtime>);
 impl OwnRuntime {
     fn new() -> std::io::Result<OwnRuntime> {
         let mut builder = tokio::runtime::Builder::new_current_thread();
+        // For work that must not keep probes waiting: see `routes::aside`.
+        builder
+            .max_blocking_threads(1)
+            .thread_name("stepscope-http")
+            .thread_keep_alive(WORKER_REST);
         builder.enable_io().enable_time().build().map(|runtime| OwnRuntime(Some(runtime)))
     }
 
-    fn block_on(&self, future: impl Future<Output = ()>) {
-        if let Some(runtime) = &self.0 {
-            runtime.block_on(future)
+    /// Runs to the end, its helper thread included.
+    fn block_on(mut self, future: impl Future<Output = ()>) {
+        if let Some(runtime) = self.0.take() {
+            runtime.block_on(future);
+            runtime.shutdown_timeout(LAST_ANSWER_WAIT)
         }
     }
 }

@@ -42,16 +42,22 @@ impl Verdict {
 }
 
 fn write_issue(out: &mut String, issue: &Issue) {
-    let state = match issue.state {
-        Phase::Pending => "about to fire, for",
-        Phase::Kept => "over, kept; began before",
-        Phase::Firing | Phase::Inactive => "firing for",
-    };
     let words = |value: f64| issue.quantity.words(value);
     let value = issue.value.map_or_else(|| "no value".into(), words);
-    let limit = issue.limit.map_or_else(String::new, |limit| format!(" > {}", words(limit)));
     let Issue { alert, since_seconds, .. } = issue;
-    let _ = writeln!(out, "           {alert}: {value}{limit}, {state} {since_seconds:.0} s");
+    let limit = issue.limit.map(words);
+    let (above, at) = match &limit {
+        Some(limit) => (format!(" > {limit}"), format!(", limit {limit}")),
+        None => Default::default(),
+    };
+    let line = match issue.state {
+        Phase::Pending => format!("{value}{above} for {since_seconds:.0} s, about to fire"),
+        // Its number may be fine again: it stays so that a gap does not resolve it.
+        Phase::Kept => format!("ended, kept a while; now {value}{at}"),
+        Phase::Firing | Phase::Inactive => format!("{value}{above} for {since_seconds:.0} s"),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "           {alert}: {line}");
 }
 
 fn word(status: Status) -> &'static str {

@@ -2,7 +2,8 @@
 
 use super::probes;
 use crate::aggregate::Vitals;
-use crate::catalog::alert::{Alert, Check as Topic, Severity};
+use crate::catalog::alert::{Alert, AlertId, Check as Topic, Severity};
+use crate::catalog::alerts::alert;
 use crate::catalog::limits::Limits;
 use crate::catalog::quantity::Quantity;
 use crate::catalog::{Id, Unit};
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 /// What is said where a number has nothing to be computed from.
 const NO_REQUESTS: &str = "no requests in the window";
+const NO_TOKENS: &str = "no first token, or no gap between tokens, in the window";
 
 /// How bad it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -219,16 +221,21 @@ pub(crate) fn verdict(shared: &Shared) -> Verdict {
     } else if overall == Status::Unknown {
         overall = Status::Warning
     }
+    let is_stuck = state == State::Stalled;
+    let is_broken = shared.pulse.device_fault().is_some();
+    let stalled = is_stuck.then_some(AlertId::EngineStalled);
+    let certain: Vec<AlertId> =
+        is_broken.then_some(AlertId::GpuFault).into_iter().chain(stalled).collect();
     Verdict {
         overall,
         serving: probe.ok,
         state,
-        sentence: sentence(&probe, state, &vitals, &checks),
+        sentence: sentence(&probe, state, &vitals, &checks, issues.has_pending()),
         timestamp: shared.wall_clock(),
         model: shared.config.model.clone(),
         worker_id: shared.config.worker_id.clone(),
         window_seconds: Vitals::WINDOW_S,
-        advice: issues.advice(),
+        advice: issues.advice(&certain),
         checks,
     }
 }
@@ -244,7 +251,13 @@ fn state(shared: &Shared, vitals: &Vitals, now: Time) -> State {
     }
 }
 
-fn sentence(probe: &probes::Probe, state: State, vitals: &Vitals, checks: &Checks) -> String {
+fn sentence(
+    probe: &probes::Probe,
+    state: State,
+    vitals: &Vitals,
+    checks: &Checks,
+    has_pending: bool,
+) -> String {
     if !probe.ok {
         return capitalised(&probe.reason);
     }
@@ -254,12 +267,13 @@ fn sentence(probe: &probes::Probe, state: State, vitals: &Vitals, checks: &Check
         .filter(|(_, status, _, _)| *status > Status::Healthy)
         .map(|(_, _, sentence, _)| sentence.trim_end_matches('.'))
         .collect();
+    let calm = if has_pending { "nothing is wrong yet" } else { "nothing is wrong" };
     match (state, wrong.is_empty()) {
         (_, false) => format!("{}.", wrong.join("; ")),
-        (State::Idle, true) => "Idle: no request is in flight, nothing is wrong.".into(),
+        (State::Idle, true) => format!("Idle: no request is in flight, {calm}."),
         _ => {
             let Vitals { running, waiting, .. } = vitals;
-            format!("Serving: {running} running, {waiting} waiting, nothing is wrong.")
+            format!("Serving: {running} running, {waiting} waiting, {calm}.")
         }
     }
 }
@@ -291,7 +305,7 @@ fn checks(vitals: &Vitals, issues: &Issues<'_>, is_frozen: bool) -> Checks {
     if is_frozen {
         telemetry.status = Status::Unknown;
         telemetry.sentence =
-            format!("The aggregator has not drained for {:.0} s: numbers are old.", issues.lag_s)
+            format!("The metrics thread has not run for {:.0} s: numbers are old.", issues.lag_s)
     }
     Checks {
         gpu_health: issues.check(
@@ -324,7 +338,7 @@ fn checks(vitals: &Vitals, issues: &Issues<'_>, is_frozen: bool) -> Checks {
                 samples: vitals.first_tokens,
             },
             latency_sentence(vitals),
-            (vitals.first_tokens == 0).then_some(NO_REQUESTS),
+            (vitals.ttft_p99_s.is_none() || vitals.tbt_p99_s.is_none()).then_some(NO_TOKENS),
         ),
         error_health: issues.check(
             Topic::Error,
@@ -333,14 +347,17 @@ fn checks(vitals: &Vitals, issues: &Issues<'_>, is_frozen: bool) -> Checks {
                 Some(share) => {
                     format!("{} of {} ended requests failed.", percent(share), vitals.ended)
                 }
-                None => "No request ended in the last five minutes.".into(),
+                None => "No request ended in the window.".into(),
             },
             error_rate.is_none().then_some(NO_REQUESTS),
         ),
         queue_health: issues.check(
             Topic::Queue,
             QueueEvidence { max_depth: vitals.waiting_max, drain_seconds: drain },
-            format!("{} requests wait.", vitals.waiting),
+            match vitals.waiting {
+                1 => "1 request waits.".into(),
+                n => format!("{n} requests wait."),
+            },
             drain.is_none().then_some("requests wait and none ended in the window"),
         ),
         telemetry_health: telemetry,
@@ -352,7 +369,7 @@ fn latency_sentence(vitals: &Vitals) -> String {
     let known = [within("TTFT", vitals.ttft_p99_s), within("TBT", vitals.tbt_p99_s)];
     let known: Vec<String> = known.into_iter().flatten().collect();
     if known.is_empty() {
-        return "No token in the last five minutes.".into();
+        return "No token in the window.".into();
     }
     format!("99 % of {}.", known.join(", of "))
 }
@@ -431,7 +448,11 @@ impl Issues<'_> {
             Severity::Info | Severity::None => Status::Healthy,
         };
         let status = firing.clone().map(|(_, alert)| status(alert)).max();
-        let names: Vec<&str> = firing.map(|(issue, _)| issue.alert).collect();
+        let named = |issue: &Issue| match issue.state {
+            Phase::Kept => format!("{} (ended)", issue.alert),
+            _ => issue.alert.to_string(),
+        };
+        let names: Vec<String> = firing.map(|(issue, _)| named(issue)).collect();
         let sentence = match names.is_empty() {
             true => calm,
             false => format!("{}: {calm}", names.join(", ")),
@@ -441,14 +462,20 @@ impl Issues<'_> {
         Check { status, sentence, issues, evidence, note }
     }
 
-    fn advice(&self) -> Vec<&'static str> {
-        let mut advice = vec![];
-        for (issue, _) in self.shown(None) {
-            if issue.state != Phase::Pending && !advice.contains(&issue.advice) {
+    /// What to do first. `certain` are alerts that need longer to be sure of what is known already.
+    fn advice(&self, certain: &[AlertId]) -> Vec<&'static str> {
+        let mut advice: Vec<&str> = certain.iter().map(|id| alert(*id).first_action).collect();
+        for (issue, alert) in self.shown(None) {
+            let is_asked = issue.state != Phase::Pending && alert.severity >= Severity::Warning;
+            if is_asked && !advice.contains(&issue.advice) {
                 advice.push(issue.advice)
             }
         }
         advice
+    }
+
+    fn has_pending(&self) -> bool {
+        self.standings.iter().any(|standing| standing.phase == Phase::Pending)
     }
 }
 

@@ -4,8 +4,8 @@
 //! division rounds. Everything else is IEEE: x / 0 is infinite and above every limit, 0 / 0 is above
 //! none.
 
-use super::past::Past;
-use crate::catalog::alert::{Alert, When};
+use super::past::{Device, Past};
+use crate::catalog::alert::{Alert, Scope, When};
 use crate::catalog::limits::Limits;
 use crate::catalog::signal::{Cond, Fold, Signal, Term, Test};
 
@@ -31,7 +31,7 @@ impl Worth {
         let ppm = (limit * MILLION).round();
         match self.of {
             // Events are far below 2^53, so nothing is lost on the way to integers.
-            Some([part, whole]) if (ppm / MILLION - limit).abs() < 1e-12 => {
+            Some([part, whole]) if whole >= 0.0 && (ppm / MILLION - limit).abs() < 1e-12 => {
                 part as u128 * MILLION as u128 > whole as u128 * ppm as u128
             }
             _ => self.value > limit,
@@ -39,20 +39,34 @@ impl Worth {
     }
 }
 
-/// Whether an alert's conditions hold after the last row, and the value of its decisive signal.
+/// Whether an alert's conditions hold after the last row, and the value of its decisive signal. What is
+/// about one GPU is asked of each, and the worst answers.
 pub(super) fn evaluate(alert: &Alert, past: &Past, limits: &Limits) -> (bool, Option<f64>) {
-    let worth = |cond: &Cond| worth(&cond.signal, past, limits);
+    if alert.scope != Scope::Gpu {
+        return evaluate_on(alert, past, None, limits);
+    }
+    let answers = (0..past.devices()).map(|device| evaluate_on(alert, past, Some(device), limits));
+    let worse = |a: &(bool, Option<f64>), b: &(bool, Option<f64>)| {
+        let rank = |(met, value): &(bool, Option<f64>)| (*met, value.unwrap_or(f64::NEG_INFINITY));
+        let ((a_met, a), (b_met, b)) = (rank(a), rank(b));
+        a_met.cmp(&b_met).then(a.total_cmp(&b))
+    };
+    answers.max_by(worse).unwrap_or((false, None))
+}
+
+fn evaluate_on(alert: &Alert, past: &Past, device: Device, limits: &Limits) -> (bool, Option<f64>) {
+    let worth = |cond: &Cond| worth(&cond.signal, past, device, limits);
     let holds = |cond: &Cond| holds(alert, cond, worth(cond), limits);
     let conds = alert.conds();
-    let met = match alert.when {
-        When::All(_) => conds.iter().all(holds),
-        When::Any(_) => conds.iter().any(holds),
-    };
-    let value = conds.iter().find_map(|cond| {
+    let (met, decisive) = match alert.when {
+        When::All(_) => (conds.iter().all(holds), conds.first()),
         // Of several that are enough, the one that is met tells.
-        let tells = matches!(alert.when, When::All(_)) || !met || holds(cond);
-        tells.then(|| worth(cond))?.map(|worth| worth.value)
-    });
+        When::Any(_) => {
+            let first_met = conds.iter().find(|cond| holds(cond));
+            (first_met.is_some(), first_met.or(conds.first()))
+        }
+    };
+    let value = decisive.and_then(worth).map(|worth| worth.value);
     (met, value.filter(|value| !value.is_nan()))
 }
 
@@ -71,19 +85,21 @@ fn holds(alert: &Alert, cond: &Cond, worth: Option<Worth>, limits: &Limits) -> b
     }
 }
 
-fn worth(signal: &Signal, past: &Past, limits: &Limits) -> Option<Worth> {
+fn worth(signal: &Signal, past: &Past, device: Device, limits: &Limits) -> Option<Worth> {
     match signal {
-        Signal::Level { of, fold, mean } => level(of, *fold, mean.map(|m| m.seconds()), past),
-        Signal::Age { of } => folded(past.last(of), Fold::Max).map(Worth::plain),
-        Signal::Since { of } => folded(past.last(of), Fold::Sum).map(Worth::plain),
-        Signal::Count { of, window } => past.growth(of, window.seconds()).map(Worth::plain),
+        Signal::Level { of, fold, mean } => {
+            level(of, *fold, mean.map(|m| m.seconds()), past, device)
+        }
+        Signal::Age { of } => folded(&past.last(of, device), Fold::Max).map(Worth::plain),
+        Signal::Since { of } => folded(&past.last(of, device), Fold::Sum).map(Worth::plain),
+        Signal::Count { of, window } => past.growth(of, device, window.seconds()).map(Worth::plain),
         Signal::Rate { of, window } => {
             // The whole window also for a young process, as `rate()` divides.
             let seconds = window.seconds();
-            past.growth(of, seconds).map(|grown| Worth::plain(grown / f64::from(seconds)))
+            past.growth(of, device, seconds).map(|grown| Worth::plain(grown / f64::from(seconds)))
         }
         Signal::Share { bad, total, window } => {
-            let grown = |series| past.growth(series, window.seconds());
+            let grown = |series| past.growth(series, device, window.seconds());
             let whole = total.iter().map(grown).sum::<Option<f64>>()?;
             Some(Worth::quotient(grown(bad)?, whole))
         }
@@ -98,20 +114,26 @@ fn worth(signal: &Signal, past: &Past, limits: &Limits) -> Option<Worth> {
             Some(Worth::plain(slow as f64))
         }
         Signal::Ratio { top, bottom } => Some(Worth::quotient(
-            worth(top, past, limits)?.value,
-            worth(bottom, past, limits)?.value,
+            worth(top, past, device, limits)?.value,
+            worth(bottom, past, device, limits)?.value,
         )),
         Signal::Server(_) => None,
     }
 }
 
 /// A signed sum of levels, each folded on its own; without one of them there is no sum.
-fn level(of: &[Term], fold: Fold, mean_s: Option<u32>, past: &Past) -> Option<Worth> {
+fn level(
+    of: &[Term],
+    fold: Fold,
+    mean_s: Option<u32>,
+    past: &Past,
+    device: Device,
+) -> Option<Worth> {
     let value = |term: &Term| {
         let series = term.series();
         let folded = match mean_s {
-            Some(seconds) => folded(&past.means(&series, seconds), fold),
-            None => folded(past.last(&series), fold),
+            Some(seconds) => folded(&past.means(&series, device, seconds), fold),
+            None => folded(&past.last(&series, device), fold),
         };
         folded.map(|value| if let Term::Minus(_) = term { -value } else { value })
     };

@@ -18,6 +18,6 @@ mod standing;
 mod tests;
 
 pub(crate) use evaluate::holds_now;
-pub(crate) use past::Sample;
+pub(crate) use past::{ROW_S, Sample};
 pub(crate) use standing::Judge;
 pub use standing::{Phase, Standing};

@@ -1,10 +1,13 @@
 //! What alerts look at, and what of it is remembered: one sample per closed row, ten minutes long.
 
-use crate::catalog::Id;
 use crate::catalog::alerts::ALERTS;
 use crate::catalog::signal::{Part, Reader, Series, Signal, Term};
+use crate::catalog::{By, Id};
 use crate::record::Time;
 use std::collections::VecDeque;
+
+/// Which device is meant; `None` = all of the process together.
+pub(super) type Device = Option<usize>;
 
 /// Length of a row in seconds.
 pub(crate) const ROW_S: u32 = 10;
@@ -101,34 +104,54 @@ impl Past {
     }
 
     /// By child: the mean of a level over a window; of what was there, as a server averages it.
-    pub(super) fn means(&self, series: &Series, seconds: u32) -> Vec<Option<f64>> {
-        let Some(tap) = self.tap(series) else { return vec![] };
-        let children = self.samples.back().map_or(0, |last| last.series[tap].len());
+    pub(super) fn means(&self, of: &Series, device: Device, seconds: u32) -> Vec<Option<f64>> {
+        let Some(tap) = self.tap(of) else { return vec![] };
         let mean = |child: usize| {
             let values = self.window(seconds).filter_map(|s| *s.series[tap].get(child)?);
             let (sum, count) = values.fold((0.0, 0), |(sum, count), v| (sum + v, count + 1));
             (count > 0).then(|| sum / f64::from(count))
         };
-        (0..children).map(mean).collect()
+        self.children(of, tap, device).map(mean).collect()
     }
 
     /// By child: the value at the last row's close.
-    pub(super) fn last(&self, series: &Series) -> &[Option<f64>] {
-        let at = |tap: usize| self.samples.back().map_or(&[][..], |last| &last.series[tap]);
-        self.tap(series).map_or(&[], at)
+    pub(super) fn last(&self, of: &Series, device: Device) -> Vec<Option<f64>> {
+        let (Some(tap), Some(last)) = (self.tap(of), self.samples.back()) else { return vec![] };
+        self.children(of, tap, device).map(|child| last.series[tap][child]).collect()
     }
 
     /// How much a counter grew in a window, over all its children; `None` = it is not there, or
     /// was seen only once.
-    pub(super) fn growth(&self, series: &Series, seconds: u32) -> Option<f64> {
-        let tap = self.tap(series)?;
+    pub(super) fn growth(&self, of: &Series, device: Device, seconds: u32) -> Option<f64> {
+        let tap = self.tap(of)?;
         let last = self.samples.back()?;
-        let grown = |(child, now): (usize, &Option<f64>)| {
+        let grown = |child: usize| {
             let value = |sample: &Sample| *sample.series[tap].get(child)?;
             let first = self.window(seconds).rev().skip(1).filter_map(value).last()?;
-            Some((*now)? - first)
+            Some(last.series[tap][child]? - first)
         };
-        last.series[tap].iter().enumerate().filter_map(grown).reduce(|sum, by| sum + by)
+        self.children(of, tap, device).filter_map(grown).reduce(|sum, by| sum + by)
+    }
+
+    /// Children of the last sample that are meant: of one device, or all.
+    fn children(&self, of: &Series, tap: usize, device: Device) -> impl Iterator<Item = usize> {
+        let row = crate::catalog::row(of.id);
+        let split = row.split_len();
+        // Only rows by device can tell their devices apart.
+        let device = device.filter(|_| row.by == By::Device);
+        let all = self.samples.back().map_or(0, |last| last.series[tap].len());
+        (0..all).filter(move |child| device.is_none_or(|device| child / split == device))
+    }
+
+    /// Devices that some tapped series tells of.
+    pub(super) fn devices(&self) -> usize {
+        let Some(last) = self.samples.back() else { return 0 };
+        let by_device = self.taps.series.iter().zip(&last.series);
+        let count = by_device.filter_map(|(series, children)| {
+            let row = crate::catalog::row(series.id);
+            (row.by == By::Device).then(|| children.len() / row.split_len())
+        });
+        count.max().unwrap_or(0)
     }
 
     /// (samples above a bucket bound, all) that a histogram took in a window.

@@ -5,7 +5,7 @@
 use super::Site;
 use super::history::{EVERY_S, Expectation, History, which};
 use super::rules;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 use stepscope::catalog::alerts::ALERTS;
 use stepscope::catalog::signal::Reader;
@@ -22,6 +22,9 @@ const RUN_S: u64 = 1_800;
 /// Histograms that appear with their first samples are extrapolated by a server, each on its own, until
 /// they are as old as the longest window of a ratio.
 const YOUNG_S: u64 = 330;
+/// Memory of each device, and what the engine took of it.
+const MEMORY_BYTES: f64 = 80e9;
+const OWN_BYTES: [f64; 2] = [60e9, 0.0];
 const MS: u64 = 1_000_000;
 
 /// A small generator, so that a seed repeats a run.
@@ -80,8 +83,9 @@ struct Mood {
     referenced: u32,
     waiting: u32,
     gap_ms: u64,
-    memory: f64,
-    throttle_ms: u64,
+    /// By device.
+    memory: [f64; 2],
+    throttle_ms: [u64; 2],
     stops: bool,
 }
 
@@ -96,8 +100,8 @@ impl Mood {
             referenced: pick(&[400, 840, 860, 940, 960, 1_000]) as u32,
             waiting: pick(&[0, 0, 40, 60, 190, 260]) as u32,
             gap_ms: pick(&[0, 2, 4, 6, 20]),
-            memory: pick(&[90, 94, 96, 99]) as f64 / 100.0,
-            throttle_ms: pick(&[0, 0, 90, 110, 400]),
+            memory: [0; 2].map(|_| pick(&[90, 94, 96, 99]) as f64 / 100.0),
+            throttle_ms: [0; 2].map(|_| pick(&[0, 0, 70, 90, 110, 400])),
             stops: pick(&[0, 0, 0, 0, 1]) == 1,
         }
     }
@@ -106,7 +110,7 @@ impl Mood {
 struct Worker {
     scope: Stepscope,
     recorder: Recorder,
-    device: Device,
+    devices: [Device; 2],
     chat: Series,
     gap_ns: std::sync::Arc<std::sync::atomic::AtomicU64>,
     random: Random,
@@ -132,16 +136,18 @@ impl Worker {
         let mut recorder = scope.recorder("engine");
         let gap_ns = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
         recorder.set_lane(Stamps { gap_ns: gap_ns.clone() });
-        let device = scope.device("0");
-        for tally in [Tally::ThrottleThermal, Tally::AllocFailures, Tally::XidFatal] {
-            device.add(tally, 0)
+        let devices = ["0", "1"].map(|gpu_id| scope.device(gpu_id));
+        for (device, own) in devices.iter().zip(OWN_BYTES) {
+            for tally in [Tally::ThrottleThermal, Tally::AllocFailures, Tally::XidFatal] {
+                device.add(tally, 0)
+            }
+            device.set(Reading::MemoryTotal, MEMORY_BYTES);
+            device.set(Reading::MemoryPreallocated, own)
         }
-        device.set(Reading::MemoryTotal, 80e9);
-        device.set(Reading::MemoryPreallocated, 60e9);
         scope.mark_ready();
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let mood = Mood::draw(&mut random);
-        Worker { scope, recorder, device, chat, gap_ns, random, mood, ids: 0, held: None }
+        Worker { scope, recorder, devices, chat, gap_ns, random, mood, ids: 0, held: None }
     }
 
     /// One second of life that begins at `second`.
@@ -174,8 +180,11 @@ impl Worker {
         let Mood { referenced, waiting, memory, throttle_ms, gap_ms, .. } = self.mood;
         self.recorder.kv(Pool::KV, referenced, 0, 1_000, u32::from(referenced > 0));
         self.recorder.queue(Wait::Capacity, self.chat.priority(), waiting);
-        self.device.set(Reading::MemoryUsed, 60e9 + 20e9 * memory);
-        self.device.add(Tally::ThrottleThermal, throttle_ms * MS);
+        for (n, device) in self.devices.iter().enumerate() {
+            let room = MEMORY_BYTES - OWN_BYTES[n];
+            device.set(Reading::MemoryUsed, OWN_BYTES[n] + room * memory[n]);
+            device.add(Tally::ThrottleThermal, throttle_ms[n] * MS)
+        }
         self.gap_ns.store(gap_ms * MS, std::sync::atomic::Ordering::Relaxed)
     }
 
@@ -208,10 +217,10 @@ impl Worker {
 }
 
 /// The alerts whose conditions hold, as the process knows them.
-fn met(scope: &Stepscope) -> BTreeMap<&'static str, usize> {
+fn met(scope: &Stepscope) -> BTreeSet<&'static str> {
     let standings = scope.alerts();
     let holding = standings.iter().filter(|s| matches!(s.phase, Phase::Pending | Phase::Firing));
-    holding.map(|standing| (standing.alert.name, 1)).collect()
+    holding.map(|standing| standing.alert.name).collect()
 }
 
 #[test]
@@ -245,7 +254,7 @@ fn both_readers_of_the_alerts_agree_on_random_streams() {
             }
             if elapsed % TICK_S == 0 && elapsed >= YOUNG_S {
                 let alerts = met(&worker.scope);
-                held.extend(alerts.keys().copied());
+                held.extend(alerts.iter().copied());
                 let expr = which(&known, "", None);
                 expectations.push(Expectation { expr, at_s: elapsed, alerts })
             }

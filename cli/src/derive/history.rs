@@ -28,8 +28,8 @@ pub struct Expectation {
     pub expr: String,
     /// When, in seconds since the first sample.
     pub at_s: u64,
-    /// Names, each with how many of it there are.
-    pub alerts: BTreeMap<&'static str, usize>,
+    /// Their names.
+    pub alerts: BTreeSet<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -130,9 +130,9 @@ impl History {
             exp_samples: expectation
                 .alerts
                 .iter()
-                .map(|(name, count)| {
+                .map(|name| {
                     let labels = SingleQuoted(format!("{{alertname=\"{name}\"}}"));
-                    FlowMap(Sample { labels, value: *count })
+                    FlowMap(Sample { labels, value: 1 })
                 })
                 .collect(),
         });
@@ -178,15 +178,16 @@ fn numbers(values: &[Option<f64>], samples: usize) -> String {
     written.join(" ")
 }
 
-/// Asks which of these alerts are in the given states: `alertstate=\"firing\"`, or any.
+/// Asks which of these alerts are in the given state (`alertstate="firing"`, or any), now or at some
+/// time of the last seconds; 1 each, on however many workers and devices.
 pub fn which(alerts: &BTreeSet<&'static str>, matcher: &str, over_s: Option<u64>) -> String {
     let names: Vec<&str> = alerts.iter().copied().collect();
     let matchers = [format!("alertname=~\"{}\"", names.join("|"))];
     let more = if matcher.is_empty() { String::new() } else { format!(",{matcher}") };
     let selected = format!("ALERTS{{{}{more}}}", matchers[0]);
     match over_s {
-        Some(seconds) => format!("count by (alertname) (count_over_time({selected}[{seconds}s]))"),
-        None => format!("count by (alertname) ({selected})"),
+        Some(seconds) => format!("group by (alertname) (count_over_time({selected}[{seconds}s]))"),
+        None => format!("group by (alertname) ({selected})"),
     }
 }
 

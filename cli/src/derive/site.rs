@@ -139,6 +139,7 @@ struct Table {
 /// `[llm_ttft_seconds] warning = 3.0, critical = 8.0`, `[LLMHostBound] limit = 0.5`.
 fn read_limits(text: &str, limits: &mut Limits) -> Result<()> {
     let tables: BTreeMap<String, Table> = toml::from_str(text)?;
+    let mut own = vec![];
     for (name, table) in tables {
         let family = catalog::ROWS.iter().find(|row| row.name == name);
         let alert = ALERTS.iter().find(|alert| alert.name == name);
@@ -166,9 +167,23 @@ fn read_limits(text: &str, limits: &mut Limits) -> Result<()> {
                     table.warning.is_none() && table.critical.is_none(),
                     "{name}: an alert has one limit"
                 );
-                limits.set_own(alert.id, limit)?
+                own.push((alert.id, limit))
             }
             (None, None) => bail!("{name}: no family and no alert of this name"),
+        }
+    }
+    // A pair that moves together is only in order once both have moved.
+    while !own.is_empty() {
+        let before = own.len();
+        let mut refused = None;
+        own.retain(|(id, limit)| {
+            let tried = limits.set_own(*id, *limit);
+            let is_left = tried.is_err();
+            refused = refused.take().or(tried.err());
+            is_left
+        });
+        if let (Some(error), true) = (refused, own.len() == before) {
+            bail!(error)
         }
     }
     Ok(())
@@ -214,6 +229,18 @@ pub mod tests {
     }
 
     #[test]
+    fn both_alerts_of_a_symptom_may_move_together() {
+        for (mild, severe) in [(0.06, 0.2), (0.001, 0.005)] {
+            let text = format!(
+                "[LLMElevatedErrorRate]\nlimit = {mild}\n[LLMHighErrorRate]\nlimit = {severe}\n"
+            );
+            let limits = read(&text).unwrap();
+            assert_eq!(limits.value(AlertId::ElevatedErrorRate, Limit::Own(0.0)), mild);
+            assert_eq!(limits.value(AlertId::HighErrorRate, Limit::Own(0.0)), severe);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_with_advice() {
         for (text, advice) in [
             ("[llm_ttft_seconds]\ncritical = 7.0\n", "take 5.0 or 8.0"),
@@ -223,6 +250,10 @@ pub mod tests {
             ("[LLMHighTTFT]\nlimit = 8.0\n", "that of llm_ttft_seconds"),
             ("[llm_ttft_seconds]\nfatal = 5.0\n", "unknown field"),
             ("[llm_queue_depth]\nwarning = 300\n", "before the critical"),
+            ("[llm_kv_cache_utilization]\ncritical = 95\n", "say 0.95 for 95 %"),
+            ("[llm_last_step_age_seconds]\ncritical = 0\n", "above 0"),
+            ("[LLMHighErrorRate]\nlimit = 5\n", "say 0.05 for 5 %"),
+            ("[LLMHighErrorRate]\nlimit = 0.005\n", "look at LLMElevatedErrorRate"),
         ] {
             let error = format!("{:#}", read(text).unwrap_err());
             assert!(error.contains(advice), "{text}: {error}");

@@ -155,7 +155,7 @@ fn a_limit_that_is_no_bound_is_refused_with_its_neighbours() {
         error,
         "llm_ttft_seconds critical = 7: a limit must be a bucket bound: take 5.0 or 8.0"
     );
-    let error = limits.set_warning(Id::Tbt, 0.0).unwrap_err().to_string();
+    let error = limits.set_warning(Id::Tbt, 1e-9).unwrap_err().to_string();
     assert!(error.ends_with("take 0.0005"), "{error}");
     limits.set_critical(Id::Ttft, 8.0).unwrap();
     assert_eq!(limits.bound(Id::Ttft, Limit::Critical(Id::Ttft)).unwrap().le, "8.0");
