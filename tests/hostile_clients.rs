@@ -262,7 +262,8 @@ fn under_attack_scrapers_are_answered_and_the_engine_does_not_notice() {
             let answer = get(addr, "/metrics", &[]);
             slowest = slowest.max(asked.elapsed());
             assert!(answer.status == 200 && answer.text().contains("llm_scrape_seconds_count"));
-            assert_eq!(our_threads().len(), 2);
+            // The drain, the port, and while a scrape is encoded its helper.
+            assert!((2..=3).contains(&our_threads().len()), "{:?}", our_threads());
             most = most.max(resident_mib());
             scrapes += 1;
             std::thread::sleep(Duration::from_millis(200))

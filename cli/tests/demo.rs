@@ -160,7 +160,7 @@ fn the_json_object_has_its_fields_and_their_types() {
         "llm_itl_seconds_sum{",
         "llm_requests_total{",
         "llm_kv_blocks{",
-        "sum by (reason) (llm_queue_depth){",
+        "queue depth by reason{",
         "accepted = ended + in flight + dropped",
     ] {
         assert!(!metric(&said, wanted).is_empty(), "{wanted}");

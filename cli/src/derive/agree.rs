@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use stepscope::catalog::alerts::ALERTS;
 use stepscope::catalog::signal::Reader;
-use stepscope::health::Phase;
+use stepscope::health::{Phase, Standing};
 use stepscope::{
     Class, Clock, Config, Device, ErrorType, ManualClock, Outcome, Pool, Preempt, Reading,
     Recorder, Request, Series, Settled, Shape, StepClock, StepSource, Stepscope, Tally, Ticket,
@@ -216,6 +216,22 @@ impl Worker {
     }
 }
 
+/// A number on its limit is above it or not by the last bit of a float: servers add and divide in
+/// another order. Such a moment is compared for all other alerts.
+fn on_their_limits(scope: &Stepscope) -> BTreeSet<&'static str> {
+    let site = Site::usual().unwrap();
+    let standings = scope.alerts();
+    let is_on = |standing: &&Standing| {
+        let limit = standing.alert.conds()[0].test.limit();
+        let limit = limit.map(|limit| site.limits.value(standing.alert.id, limit));
+        let near = |(value, limit): (f64, f64)| {
+            limit != 0.0 && (value - limit).abs() <= 1e-9 * limit.abs()
+        };
+        standing.value.zip(limit).is_some_and(near)
+    };
+    standings.iter().filter(is_on).map(|standing| standing.alert.name).collect()
+}
+
 /// The alerts whose conditions hold, as the process knows them.
 fn met(scope: &Stepscope) -> BTreeSet<&'static str> {
     let standings = scope.alerts();
@@ -253,13 +269,16 @@ fn both_readers_of_the_alerts_agree_on_random_streams() {
                 history.take(&site, &target(&worker.scope))
             }
             if elapsed % TICK_S == 0 && elapsed >= YOUNG_S {
-                let alerts = met(&worker.scope);
+                let ties = on_their_limits(&worker.scope);
+                let asked: BTreeSet<&str> = known.difference(&ties).copied().collect();
+                let alerts: BTreeSet<&str> =
+                    met(&worker.scope).intersection(&asked).copied().collect();
                 held.extend(alerts.iter().copied());
-                let expr = which(&known, "", None);
+                compared += asked.len();
+                let expr = which(&asked, "", None);
                 expectations.push(Expectation { expr, at_s: elapsed, alerts })
             }
         }
-        compared += expectations.len() * known.len();
         let folder = std::env::temp_dir().join(format!("stepscope-agree-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let text = history.tests("rules.yml", &expectations);
@@ -275,6 +294,7 @@ fn both_readers_of_the_alerts_agree_on_random_streams() {
         std::fs::remove_dir_all(&folder).unwrap()
     }
     println!("{compared} verdicts compared; conditions that held at some time: {held:?}");
+    assert!(compared > 3_000, "only {compared} verdicts were compared");
     // What never holds is compared too, and tells less.
     assert!(held.len() >= 14, "only {held:?} ever held")
 }
