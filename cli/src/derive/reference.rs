@@ -6,7 +6,7 @@ use super::uses;
 use std::collections::BTreeMap;
 use stepscope::catalog::alerts::{self, ALERTS};
 use stepscope::catalog::grid::Grid;
-use stepscope::catalog::{Kind, Presence, ROWS, Row, System, Tier, Unit, quantity};
+use stepscope::catalog::{Id, Kind, Presence, ROWS, Row, System, Tier, Unit, quantity};
 
 const INTRODUCTION: &str = "\
 # Metrics
@@ -48,7 +48,13 @@ fn family(site: &Site, row: &'static Row) -> String {
         lines.push(("one sample", weight(row.help)))
     }
     if row.presence == Presence::WhenFed {
-        lines.push(("exported", "once something feeds it; absent until then, never 0".into()))
+        let when = match row.id {
+            Id::GpuAllocFailures | Id::GpuMemoryPreallocated => {
+                "as soon as its GPU is known, from 0 on: alerts need it"
+            }
+            _ => "once something feeds it; absent until then, never 0",
+        };
+        lines.push(("exported", when.into()))
     }
     if let Some(healthy) = row.healthy {
         lines.push(("healthy", healthy.range.into()))

@@ -17,6 +17,8 @@ under \"page\" and slackConfigs under \"chat\" and keep the names.";
 pub fn text(site: &Site) -> String {
     let Some((rest, routes)) = ROUTES.split_last() else { return String::new() };
     let mut root = way(site, rest);
+    // Without it, everything that the cluster ever alerts on would be copied to the last receiver.
+    root["matchers"] = taken(&matchers(&rest.takes));
     root["routes"] = routes
         .iter()
         .map(|route| {
