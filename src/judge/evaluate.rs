@@ -39,22 +39,34 @@ impl Worth {
     }
 }
 
-/// Whether an alert's conditions hold after the last row, and the value of its decisive signal. What is
-/// about one GPU is asked of each, and the worst answers.
-pub(super) fn evaluate(alert: &Alert, past: &Past, limits: &Limits) -> (bool, Option<f64>) {
+/// What became of an alert's conditions after a row.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub(super) struct Outcome {
+    /// They hold.
+    pub(super) met: bool,
+    /// Value of the decisive signal.
+    pub(super) value: Option<f64>,
+    /// A number lies on its limit, as far as floats can tell.
+    pub(super) on_limit: bool,
+}
+
+/// Evaluates an alert. What is about one GPU is asked of each, and the worst answers.
+pub(super) fn evaluate(alert: &Alert, past: &Past, limits: &Limits) -> Outcome {
     if alert.scope != Scope::Gpu {
         return evaluate_on(alert, past, None, limits);
     }
-    let answers = (0..past.devices()).map(|device| evaluate_on(alert, past, Some(device), limits));
-    let worse = |a: &(bool, Option<f64>), b: &(bool, Option<f64>)| {
-        let rank = |(met, value): &(bool, Option<f64>)| (*met, value.unwrap_or(f64::NEG_INFINITY));
+    let answers: Vec<Outcome> =
+        (0..past.devices()).map(|device| evaluate_on(alert, past, Some(device), limits)).collect();
+    let rank = |a: &Outcome| (a.met, a.value.unwrap_or(f64::NEG_INFINITY));
+    let worse = |a: &&Outcome, b: &&Outcome| {
         let ((a_met, a), (b_met, b)) = (rank(a), rank(b));
         a_met.cmp(&b_met).then(a.total_cmp(&b))
     };
-    answers.max_by(worse).unwrap_or((false, None))
+    let worst = answers.iter().max_by(worse).copied().unwrap_or_default();
+    Outcome { on_limit: answers.iter().any(|answer| answer.on_limit), ..worst }
 }
 
-fn evaluate_on(alert: &Alert, past: &Past, device: Device, limits: &Limits) -> (bool, Option<f64>) {
+fn evaluate_on(alert: &Alert, past: &Past, device: Device, limits: &Limits) -> Outcome {
     let worth = |cond: &Cond| worth(&cond.signal, past, device, limits);
     let holds = |cond: &Cond| holds(alert, cond, worth(cond), limits);
     let conds = alert.conds();
@@ -67,7 +79,12 @@ fn evaluate_on(alert: &Alert, past: &Past, device: Device, limits: &Limits) -> (
         }
     };
     let value = decisive.and_then(worth).map(|worth| worth.value);
-    (met, value.filter(|value| !value.is_nan()))
+    let on_limit = conds.iter().any(|cond| {
+        let limit = cond.test.limit().map_or(0.0, |limit| limits.value(alert.id, limit));
+        let near = |worth: Worth| (worth.value - limit).abs() <= 1e-9 * limit.abs();
+        limit != 0.0 && worth(cond).is_some_and(near)
+    });
+    Outcome { met, value: value.filter(|value| !value.is_nan()), on_limit }
 }
 
 /// Whether a condition on an age holds with this age, read now instead of at the last row's close.

@@ -48,12 +48,23 @@ pub struct Standing {
     ended: Option<Time>,
     /// The decisive signal's value, in the unit of its limit; `None` = there is none.
     pub value: Option<f64>,
+    /// A number of its conditions lies on its limit, as far as floats can tell: another reader of
+    /// the same scrapes, which adds and divides in another order, may see it above.
+    pub on_limit: bool,
 }
 
 impl Standing {
     fn new(alert: &'static Alert) -> Standing {
         let phase = Phase::Inactive;
-        Standing { alert, phase, since: None, fired: None, ended: None, value: None }
+        Standing {
+            alert,
+            phase,
+            since: None,
+            fired: None,
+            ended: None,
+            value: None,
+            on_limit: false,
+        }
     }
 
     /// Does it count? A kept alert does.
@@ -125,8 +136,9 @@ impl Judge {
         let at = sample.at;
         self.past.push(sample);
         for standing in &mut self.standings {
-            let (met, value) = evaluate(standing.alert, &self.past, &self.limits);
-            standing.step(met, value, at)
+            let outcome = evaluate(standing.alert, &self.past, &self.limits);
+            standing.on_limit = outcome.on_limit;
+            standing.step(outcome.met, outcome.value, at)
         }
     }
 

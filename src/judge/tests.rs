@@ -100,7 +100,9 @@ fn ttft_rows(rows: &[(u64, u64)]) -> Past {
 fn a_share_at_its_limit_is_silent_and_one_event_more_is_not() {
     let met = |slow, all| {
         let past = ttft_rows(&[(0, 0), (slow, all)]);
-        super::evaluate::evaluate(alert(AlertId::HighTtft), &past, &Limits::default())
+        let outcome =
+            super::evaluate::evaluate(alert(AlertId::HighTtft), &past, &Limits::default());
+        (outcome.met, outcome.value)
     };
     for hundreds in [5, 7, 29, 57, 1_000] {
         let (calm, value) = met(hundreds, hundreds * 100);

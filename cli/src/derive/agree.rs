@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use stepscope::catalog::alerts::ALERTS;
 use stepscope::catalog::signal::Reader;
-use stepscope::health::{Phase, Standing};
+use stepscope::health::Phase;
 use stepscope::{
     Class, Clock, Config, Device, ErrorType, ManualClock, Outcome, Pool, Preempt, Reading,
     Recorder, Request, Series, Settled, Shape, StepClock, StepSource, Stepscope, Tally, Ticket,
@@ -217,19 +217,10 @@ impl Worker {
 }
 
 /// A number on its limit is above it or not by the last bit of a float: servers add and divide in
-/// another order. Such a moment is compared for all other alerts.
+/// an order of their own. Such a moment is compared for all other alerts.
 fn on_their_limits(scope: &Stepscope) -> BTreeSet<&'static str> {
-    let site = Site::usual().unwrap();
     let standings = scope.alerts();
-    let is_on = |standing: &&Standing| {
-        let limit = standing.alert.conds()[0].test.limit();
-        let limit = limit.map(|limit| site.limits.value(standing.alert.id, limit));
-        let near = |(value, limit): (f64, f64)| {
-            limit != 0.0 && (value - limit).abs() <= 1e-9 * limit.abs()
-        };
-        standing.value.zip(limit).is_some_and(near)
-    };
-    standings.iter().filter(is_on).map(|standing| standing.alert.name).collect()
+    standings.iter().filter(|s| s.on_limit).map(|standing| standing.alert.name).collect()
 }
 
 /// The alerts whose conditions hold, as the process knows them.
