@@ -2,8 +2,9 @@
 #![allow(missing_docs)]
 #![allow(unsafe_code)] // a counting allocator and calls into the kernel
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use stepscope::catalog::Id;
@@ -12,37 +13,6 @@ use stepscope::{
     Recorder, RecorderOptions, Request, Series, Settled, Shape, StepClock, StepSource, Stepscope,
     Ticket, Time, Wait,
 };
-
-/// Counts what the calling thread allocates and frees.
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that ends frees after its locals are gone; nobody looks at its count any more.
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came; counting neither allocates
-// nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise about `layout` is the one that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: `place` came from `alloc` above, hence from `System`, with this layout.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// A device whose stamps are there for every second step.
 #[derive(Default)]
@@ -156,11 +126,11 @@ fn no_verb_allocates_or_frees_however_full_the_ring() {
         // A clock that stands still: nobody drains, so every ring is full in the end.
         let scope = scope(Clock::Manual(ManualClock::new(Time::from_nanos(1))));
         let (mut rec, series) = recorder(&scope, ring_events);
-        let before = CALLS.get();
+        let before = counting::calls();
         for round in 1..=20 {
             every_verb(&mut rec, series, round)
         }
-        assert_eq!(CALLS.get() - before, 0, "with a ring of {ring_events}");
+        assert_eq!(counting::calls() - before, 0, "with a ring of {ring_events}");
         let lost = scope.snapshot().sum(Id::RingDropped, |_| true);
         assert!(lost > 0.0, "a ring of {ring_events} was not full")
     }

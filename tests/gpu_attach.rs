@@ -11,7 +11,7 @@ mod common;
 use common::{TempDir, run_on};
 use fake_gpu::FakeGpu;
 use std::path::PathBuf;
-use stepscope::gpu::{Gpu, GpuUnavailable, Options, RawStream};
+use stepscope::gpu::{DRIVER_SYMBOLS, Gpu, GpuUnavailable, Options, RawStream};
 
 /// What the library needs of a driver; the rest is optional.
 const REQUIRED: [&str; 22] = [
@@ -76,6 +76,7 @@ fn device(folder: &TempDir, name: &str, major: u32, register: u32) -> PathBuf {
 
 #[test]
 fn a_driver_that_lacks_any_one_symbol_is_refused_by_that_name() {
+    assert_eq!(DRIVER_SYMBOLS, REQUIRED, "a list of its own, so that none is lost");
     let folder = TempDir::new("gpu-attach");
     for symbol in REQUIRED {
         let why = refusal(stub(&folder, symbol, symbol, &[]));

@@ -6,7 +6,7 @@
 #[allow(dead_code)]
 mod fake_gpu;
 
-use fake_gpu::FakeGpu;
+use fake_gpu::{FakeGpu, wait};
 use std::time::{Duration, Instant};
 use stepscope::Time;
 use stepscope::gpu::{Gpu, Lost, Options, RawStream, Resolution, StepInfo, StepTicket, StepTime};
@@ -135,17 +135,6 @@ fn run(plan: Plan) -> Tally {
     // An interpreter that reads more slowly than the clock steps sees several steps as one.
     assert!(clock.resolution_ns > 0 && clock.resolution_ns.is_multiple_of(plan.step_ns as u64));
     tally
-}
-
-fn wait(gpu: &Gpu, ticket: &StepTicket) -> Resolution {
-    let asked = Instant::now();
-    loop {
-        let said = gpu.resolve(ticket);
-        if said != Resolution::Pending || asked.elapsed() > Duration::from_secs(5) {
-            return said;
-        }
-        std::thread::yield_now()
-    }
 }
 
 struct Judge<'a> {

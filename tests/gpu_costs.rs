@@ -6,44 +6,13 @@
 #[allow(dead_code)]
 mod fake_gpu;
 
+#[path = "common/counting.rs"]
+mod counting;
+
 use fake_gpu::FakeGpu;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use stepscope::gpu::{
     Gpu, Lane, Lost, Options, Point, RawStream, Resolution, StepInfo, StepTicket,
 };
-
-/// Counts what the calling thread allocates and frees. The fake driver has an allocator of its own,
-/// so only the library and this test are counted.
-struct Counting;
-
-thread_local! {
-    static CALLS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // A thread that ends frees after its locals are gone; nobody looks at its count any more.
-    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system's allocator as it came; counting neither allocates
-// nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller's promise about `layout` is the one that `System` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count();
-        // SAFETY: `place` came from `alloc` above, hence from `System`, with this layout.
-        unsafe { System.dealloc(place, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn attached(fake: &FakeGpu) -> Gpu {
     let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
@@ -120,48 +89,48 @@ fn resolve_and_settle_make_no_driver_call_and_nothing_allocates() {
     // The verbs that launch, in each way a step can go.
     let mut tickets = Vec::with_capacity(10_000);
     for step in 0..2_000 {
-        let before = CALLS.get();
+        let before = counting::calls();
         let mut ticket = begun(&mut lane);
         if step % 2 == 0 {
             lane.end(&mut ticket)
         }
-        let allocations = CALLS.get() - before;
+        let allocations = counting::calls() - before;
         assert_eq!(allocations, 0, "begin and end");
         if step % 2 == 1 {
             assert!(stream.replay(&graph));
-            let before = CALLS.get();
+            let before = counting::calls();
             lane.end_in_graph(&mut ticket);
-            assert_eq!(CALLS.get(), before)
+            assert_eq!(counting::calls(), before)
         }
         tickets.push(ticket)
     }
     fake.fail("cuLaunchKernel", 0, 1, 2);
-    let before = CALLS.get();
+    let before = counting::calls();
     let refused = begun(&mut lane);
     let open = begun(&mut lane);
     let given_up = begun(&mut lane);
     lane.abandon(given_up);
-    assert_eq!(CALLS.get(), before, "a launch that fails, and a step that is given up");
+    assert_eq!(counting::calls(), before, "a launch that fails, and a step that is given up");
     tickets.push(refused);
     tickets.push(open);
     stream.synchronize();
 
     let mut done = 0;
     let calls = driver_calls(&fake, &gpu, || {
-        let before = CALLS.get();
+        let before = counting::calls();
         done = tickets.iter().filter(|t| matches!(gpu.resolve(t), Resolution::Done(_))).count();
-        assert_eq!(CALLS.get(), before, "resolve")
+        assert_eq!(counting::calls(), before, "resolve")
     });
     assert_eq!((calls, done), (0, 2_000));
     let mut lost = Vec::with_capacity(16);
     let calls = driver_calls(&fake, &gpu, || {
-        let before = CALLS.get();
+        let before = counting::calls();
         for ticket in tickets.drain(..) {
             if let Resolution::Lost(why) = gpu.settle(ticket) {
                 lost.push(why)
             }
         }
-        assert_eq!(CALLS.get(), before, "settle")
+        assert_eq!(counting::calls(), before, "settle")
     });
     assert_eq!((calls, lost), (0, vec![Lost::LaunchFailed, Lost::NotEnded]));
     assert_eq!(gpu.counts(0).done, 2_000);

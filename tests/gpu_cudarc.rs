@@ -11,12 +11,9 @@ use cudarc::driver::{
     PushKernelArg, sys,
 };
 use cudarc::nvrtc::Ptx;
-use fake_gpu::FakeGpu;
+use fake_gpu::{FakeGpu, settled};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use stepscope::gpu::{
-    Gpu, Lane, Options, Point, RawStream, Resolution, StepInfo, StepTicket, StepTime,
-};
+use stepscope::gpu::{Gpu, Lane, Options, Point, RawStream, StepInfo, StepTime};
 
 const STEPS: usize = 1_000;
 const ONE_THREAD: LaunchConfig =
@@ -75,17 +72,6 @@ impl Engine {
         lane.capture(self.raw(), Point::MarkA).unwrap();
         lane.capture(self.raw(), Point::End).unwrap();
         self.stream.end_capture(sys::CUgraphInstantiate_flags(0)).unwrap().unwrap()
-    }
-}
-
-fn settled(gpu: &Gpu, ticket: StepTicket) -> StepTime {
-    let asked = Instant::now();
-    while gpu.resolve(&ticket) == Resolution::Pending && asked.elapsed() < Duration::from_secs(5) {
-        std::thread::yield_now()
-    }
-    match gpu.settle(ticket) {
-        Resolution::Done(step) => step,
-        other => panic!("{other:?}"),
     }
 }
 

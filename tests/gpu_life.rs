@@ -6,8 +6,8 @@
 #[allow(dead_code)]
 mod fake_gpu;
 
-use fake_gpu::FakeGpu;
-use std::time::{Duration, Instant};
+use fake_gpu::{FakeGpu, wait};
+use std::time::Duration;
 use stepscope::catalog::Id;
 use stepscope::gpu::{
     CaptureError, DetachError, Gpu, GpuUnavailable, Lane, LaneError, Lost, Options, Point,
@@ -27,17 +27,6 @@ fn step(lane: &mut Lane) -> StepTicket {
     let mut ticket = lane.begin(StepInfo::default());
     lane.end(&mut ticket);
     ticket
-}
-
-fn wait(gpu: &Gpu, ticket: &StepTicket) -> Resolution {
-    let asked = Instant::now();
-    loop {
-        let said = gpu.resolve(ticket);
-        if said != Resolution::Pending || asked.elapsed() > Duration::from_secs(5) {
-            return said;
-        }
-        std::thread::yield_now()
-    }
 }
 
 /// Where the work kernel writes down up to 64 of its runs.

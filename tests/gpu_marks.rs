@@ -6,11 +6,10 @@
 #[allow(dead_code)]
 mod fake_gpu;
 
-use fake_gpu::{FakeGpu, Stream};
-use std::time::{Duration, Instant};
+use fake_gpu::{FakeGpu, Stream, settled};
 use stepscope::Time;
 use stepscope::gpu::{
-    DeviceHandle, Gpu, Lane, Options, Point, RawStream, Resolution, StepInfo, StepTicket, StepTime,
+    DeviceHandle, Gpu, Lane, Options, Point, RawStream, StepInfo, StepTicket, StepTime,
 };
 
 const STEPS: usize = 1_000;
@@ -20,17 +19,6 @@ const HEADER_STAMPS: &str = include_str!("../kernels/stamp_test.ptx");
 fn attached(fake: &FakeGpu) -> Gpu {
     let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
     fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap()
-}
-
-fn wait(gpu: &Gpu, ticket: StepTicket) -> StepTime {
-    let asked = Instant::now();
-    while gpu.resolve(&ticket) == Resolution::Pending && asked.elapsed() < Duration::from_secs(5) {
-        std::thread::yield_now()
-    }
-    match gpu.settle(ticket) {
-        Resolution::Done(step) => step,
-        other => panic!("{other:?}"),
-    }
 }
 
 /// Where the work kernel writes down begin and end of so many runs, and the place that moves on.
@@ -73,7 +61,7 @@ fn captured_points_lie_between_the_work_before_and_behind_them() {
     let steps: Vec<StepTime> = (0..STEPS)
         .map(|_| {
             let ticket = replayed(&stream, &mut lane, place, &graph);
-            wait(&gpu, ticket)
+            settled(&gpu, ticket)
         })
         .collect();
     stream.synchronize();
@@ -119,7 +107,7 @@ fn a_mark_that_was_not_placed_is_not_told_though_the_slot_had_one_before() {
     for step in 0..300 {
         let which = step / 64 % 2;
         let ticket = replayed(&stream, &mut lane, place, &graphs[which]);
-        let step = wait(&gpu, ticket);
+        let step = settled(&gpu, ticket);
         assert_eq!((step.mark_a.is_some(), step.mark_b.is_some()), (which == 0, which == 1));
     }
 }
@@ -180,7 +168,7 @@ fn stamps_of_the_first_and_the_last_block_are_one_each_and_replays_are_safe() {
         let mut steps = vec![];
         for _ in 0..100 {
             let ticket = replayed(&stream, &mut lane, place, &graph);
-            steps.push(wait(&gpu, ticket));
+            steps.push(settled(&gpu, ticket));
             stream.synchronize();
             assert_eq!(kernels.counter(), 0, "the last block wraps its counter");
         }
@@ -218,7 +206,7 @@ fn a_handle_of_zeros_stamps_nothing_and_touches_nothing() {
         kernels.last(&stream, off, point, 32)
     }
     lane.end(&mut ticket);
-    let step = wait(&gpu, ticket);
+    let step = settled(&gpu, ticket);
     assert_eq!((step.mark_a, step.mark_b), (None, None));
     assert_eq!((gpu.counts(0).unclaimed, kernels.counter()), (0, 5));
 
@@ -228,6 +216,6 @@ fn a_handle_of_zeros_stamps_nothing_and_touches_nothing() {
     kernels.first(&stream, lane.device_handle(), Point::MarkA, 32);
     kernels.last(&stream, lane.device_handle(), Point::MarkB, 32);
     lane.end(&mut ticket);
-    let step = wait(&gpu, ticket);
+    let step = settled(&gpu, ticket);
     assert!(step.mark_a.is_some() && step.mark_a <= step.mark_b);
 }

@@ -90,7 +90,7 @@ fn a_toolkits_stub_is_told_from_a_driver_and_how_to_get_rid_of_it() {
     let folder = folder();
     let source = folder.path().join("stub.c");
     let mut code = String::new();
-    for name in DRIVER {
+    for name in OF_THE_ENGINE.iter().chain(stepscope::gpu::DRIVER_SYMBOLS) {
         code.push_str(&format!("int {name}(void) {{ return 34; }}\n"))
     }
     std::fs::write(&source, code).unwrap();
@@ -226,8 +226,8 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What the doctor wants of a driver.
-const DRIVER: [&str; 31] = [
+/// What the doctor wants of a driver besides what the stamps need.
+const OF_THE_ENGINE: [&str; 9] = [
     "cuInit",
     "cuDriverGetVersion",
     "cuDeviceGetCount",
@@ -237,26 +237,4 @@ const DRIVER: [&str; 31] = [
     "cuDevicePrimaryCtxRetain",
     "cuDevicePrimaryCtxRelease_v2",
     "cuStreamSynchronize",
-    "cuCtxGetCurrent",
-    "cuCtxSetCurrent",
-    "cuCtxPushCurrent_v2",
-    "cuCtxPopCurrent_v2",
-    "cuCtxGetDevice",
-    "cuCtxGetStreamPriorityRange",
-    "cuDeviceGetAttribute",
-    "cuStreamGetCtx",
-    "cuStreamIsCapturing",
-    "cuStreamCreateWithPriority",
-    "cuStreamDestroy_v2",
-    "cuThreadExchangeStreamCaptureMode",
-    "cuModuleLoadData",
-    "cuModuleGetFunction",
-    "cuModuleUnload",
-    "cuMemHostRegister_v2",
-    "cuMemHostUnregister",
-    "cuMemHostGetDevicePointer_v2",
-    "cuMemAlloc_v2",
-    "cuMemFree_v2",
-    "cuMemcpyHtoD_v2",
-    "cuLaunchKernel",
 ];

@@ -45,6 +45,10 @@ pub(super) enum Missing {
 
 macro_rules! driver_table {
     (required { $($call:ident($($name:ident: $kind:ty),*);)* } optional { $($extra:ident($($e:ident: $ek:ty),*);)* }) => {
+        /// Functions that the stamps need of the CUDA driver, by name. A driver without any of them is
+        /// refused ([`GpuUnavailable::SymbolMissing`](super::GpuUnavailable::SymbolMissing)).
+        pub const DRIVER_SYMBOLS: &[&str] = &[$(stringify!($call)),*];
+
         /// The driver's functions. The library stays loaded for ever: a GPU may be running its code.
         #[allow(non_snake_case)]
         pub(super) struct Driver {

@@ -40,6 +40,7 @@ mod ticket;
 mod words;
 
 pub use attach::Identity;
+pub use driver::DRIVER_SYMBOLS;
 pub use handle::Gpu;
 pub use lane::Lane;
 pub(crate) use nvml::NvmlThread;

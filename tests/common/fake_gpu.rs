@@ -5,7 +5,8 @@ use libloading::Library;
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use stepscope::gpu::{GpuUnavailable, RawStream};
+use std::time::{Duration, Instant};
+use stepscope::gpu::{Gpu, GpuUnavailable, RawStream, Resolution, StepTicket, StepTime};
 
 /// `work(place, ns)`: spins for `ns`, then writes its begin and end to `*place` and moves it on.
 pub const WORK: &str = "
@@ -285,5 +286,26 @@ impl Stream<'_> {
 
     pub fn synchronize(&self) {
         assert_eq!(call!(self.gpu, "cuStreamSynchronize"(self.stream => usize)), 0)
+    }
+}
+
+/// What the stamps of a step say once they are there, or that they are not after five seconds.
+pub fn wait(gpu: &Gpu, ticket: &StepTicket) -> Resolution {
+    let asked = Instant::now();
+    loop {
+        let said = gpu.resolve(ticket);
+        if said != Resolution::Pending || asked.elapsed() > Duration::from_secs(5) {
+            return said;
+        }
+        std::thread::yield_now()
+    }
+}
+
+/// The times of a step that must be done, counted.
+pub fn settled(gpu: &Gpu, ticket: StepTicket) -> StepTime {
+    wait(gpu, &ticket);
+    match gpu.settle(ticket) {
+        Resolution::Done(step) => step,
+        other => panic!("{other:?}"),
     }
 }

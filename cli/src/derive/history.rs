@@ -1,13 +1,11 @@
 //! The scrape history of a run, as input of `promtool test rules`: what Prometheus would have seen,
 //! every ten seconds, and which alerts it must make of it.
 
+use super::promtool::{Expected, Test, Tests};
 use super::rules;
 use super::site::Site;
 use super::times::span;
-use super::yaml;
 use anyhow::{Context, Result};
-use serde::Serialize;
-use serde_saphyr::{FlowMap, FlowSeq, SingleQuoted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use stepscope::snapshot::{Histogram, Snapshot, Value};
@@ -30,39 +28,6 @@ pub struct Expectation {
     pub at_s: u64,
     /// Their names.
     pub alerts: BTreeSet<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Tests {
-    rule_files: FlowSeq<Vec<String>>,
-    evaluation_interval: String,
-    tests: Vec<Test>,
-}
-
-#[derive(Serialize)]
-struct Test {
-    interval: String,
-    input_series: Vec<Input>,
-    promql_expr_test: Vec<Expected>,
-}
-
-#[derive(Serialize)]
-struct Input {
-    series: SingleQuoted<String>,
-    values: String,
-}
-
-#[derive(Serialize)]
-struct Expected {
-    expr: String,
-    eval_time: String,
-    exp_samples: Vec<FlowMap<Sample>>,
-}
-
-#[derive(Serialize)]
-struct Sample {
-    labels: SingleQuoted<String>,
-    value: usize,
 }
 
 impl History {
@@ -120,33 +85,16 @@ impl History {
 
     /// The test file for rules in the file of this name beside it.
     pub fn tests(&self, rule_file: &str, expectations: &[Expectation]) -> String {
-        let input = self.series.iter().map(|(series, values)| Input {
-            series: SingleQuoted(series.clone()),
-            values: numbers(values, self.samples),
+        let input = self.series.iter();
+        let input = input.map(|(name, values)| (name.clone(), numbers(values, self.samples)));
+        let expected = expectations.iter().map(|expectation| {
+            let alerts = expectation.alerts.iter().map(|name| (*name, 1));
+            let at = format!("{}s", expectation.at_s);
+            Expected::alerts(expectation.expr.clone(), at, alerts)
         });
-        let expected = expectations.iter().map(|expectation| Expected {
-            expr: expectation.expr.clone(),
-            eval_time: format!("{}s", expectation.at_s),
-            exp_samples: expectation
-                .alerts
-                .iter()
-                .map(|name| {
-                    let labels = SingleQuoted(format!("{{alertname=\"{name}\"}}"));
-                    FlowMap(Sample { labels, value: 1 })
-                })
-                .collect(),
-        });
-        let tests = Tests {
-            rule_files: FlowSeq(vec![rule_file.into()]),
-            evaluation_interval: span(EVERY_S),
-            tests: vec![Test {
-                interval: span(EVERY_S),
-                input_series: input.collect(),
-                promql_expr_test: expected.collect(),
-            }],
-        };
+        let test = Test::new(None, span(EVERY_S), input, expected.collect());
         let note = "The scrape history of a run. Run: promtool test rules on this file";
-        yaml::document(note, &tests)
+        Tests::of(rule_file, span(EVERY_S), vec![test]).text(note)
     }
 
     /// Writes it to `path`, and the rules beside it.

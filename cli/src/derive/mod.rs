@@ -12,6 +12,7 @@ mod kubernetes;
 mod playbook;
 mod prometheus;
 mod promql;
+mod promtool;
 mod reference;
 mod rules;
 mod rules_test;

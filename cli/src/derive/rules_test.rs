@@ -2,52 +2,16 @@
 //!
 //! Every scenario names the exact set of alerts that fire at its end, so a surprise fails it too.
 
+use super::promtool::{Expected, Test, Tests};
 use super::scenarios;
 use super::site::Site;
 use super::steady::{self, SAMPLES, Steady, WORKER, series_text, values};
 use super::times::span;
-use super::yaml;
-use serde::Serialize;
-use serde_saphyr::{FlowMap, FlowSeq, SingleQuoted};
 use std::collections::BTreeMap;
 use stepscope::catalog::alert::{Alert, AlertId};
 use stepscope::catalog::alerts;
 use stepscope::catalog::signal::{Series, Server, Signal, Window};
 use stepscope::catalog::{self, Id};
-
-#[derive(Serialize)]
-struct Tests {
-    rule_files: FlowSeq<Vec<&'static str>>,
-    evaluation_interval: String,
-    tests: Vec<Test>,
-}
-
-#[derive(Serialize)]
-struct Test {
-    name: String,
-    interval: String,
-    input_series: Vec<FlowMap<Input>>,
-    promql_expr_test: Vec<Expected>,
-}
-
-#[derive(Serialize)]
-struct Input {
-    series: SingleQuoted<String>,
-    values: String,
-}
-
-#[derive(Serialize)]
-struct Expected {
-    expr: String,
-    eval_time: String,
-    exp_samples: Vec<FlowMap<Sample>>,
-}
-
-#[derive(Serialize)]
-struct Sample {
-    labels: SingleQuoted<String>,
-    value: usize,
-}
 
 type Firing = BTreeMap<&'static str, usize>;
 
@@ -71,13 +35,9 @@ pub fn text(site: &Site) -> String {
         test(site, scenario.name, input, length, steady::expected(&scenario.world, site))
     });
     let others = [targets(site), fleet(site), outliers(site), traffic(site)];
-    let tests = Tests {
-        rule_files: FlowSeq(vec!["rules.yml"]),
-        evaluation_interval: span(evaluated_s(site)),
-        tests: steady.chain(others.into_iter().flatten()).collect(),
-    };
     let note = "Each scenario names all alerts that fire at its end. Run: promtool test rules rules_test.yml";
-    yaml::document(note, &tests)
+    let tests = steady.chain(others.into_iter().flatten()).collect();
+    Tests::of("rules.yml", span(evaluated_s(site)), tests).text(note)
 }
 
 fn test(
@@ -88,24 +48,10 @@ fn test(
     firing: Firing,
 ) -> Test {
     let watchdog = alerts::alert(AlertId::Watchdog).name;
-    let samples = firing.into_iter().map(|(name, value)| {
-        FlowMap(Sample { labels: SingleQuoted(format!("{{alertname=\"{name}\"}}")), value })
-    });
-    let input = input
-        .into_iter()
-        .map(|(series, values)| FlowMap(Input { series: SingleQuoted(series), values }));
-    Test {
-        name,
-        interval: span(site.times.every_s()),
-        input_series: input.collect(),
-        promql_expr_test: vec![Expected {
-            expr: format!(
-                "count by (alertname) (ALERTS{{alertstate=\"firing\",alertname!=\"{watchdog}\"}})"
-            ),
-            eval_time: span(end_s),
-            exp_samples: samples.collect(),
-        }],
-    }
+    let expr =
+        format!("count by (alertname) (ALERTS{{alertstate=\"firing\",alertname!=\"{watchdog}\"}})");
+    let expected = Expected::alerts(expr, span(end_s), firing);
+    Test::new(Some(name), span(site.times.every_s()), input, vec![expected])
 }
 
 fn name(id: AlertId) -> &'static str {

@@ -7,6 +7,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use serde::Serialize;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
+use stepscope::gpu::DRIVER_SYMBOLS;
 
 /// The driver's own name of its library. Never `libcuda.so`: that may be a toolkit's stub.
 const LIBRARY: &str = "libcuda.so.1";
@@ -14,32 +15,6 @@ const LIBRARY: &str = "libcuda.so.1";
 const NON_BLOCKING: c_uint = 1;
 const ATTRIBUTE_MAJOR: c_int = 75;
 const ATTRIBUTE_MINOR: c_int = 76;
-
-/// What the stamps call; without any of them there are none.
-pub const OF_THE_STAMPS: [&str; 22] = [
-    "cuCtxGetCurrent",
-    "cuCtxSetCurrent",
-    "cuCtxPushCurrent_v2",
-    "cuCtxPopCurrent_v2",
-    "cuCtxGetDevice",
-    "cuCtxGetStreamPriorityRange",
-    "cuDeviceGetAttribute",
-    "cuStreamGetCtx",
-    "cuStreamIsCapturing",
-    "cuStreamCreateWithPriority",
-    "cuStreamDestroy_v2",
-    "cuThreadExchangeStreamCaptureMode",
-    "cuModuleLoadData",
-    "cuModuleGetFunction",
-    "cuModuleUnload",
-    "cuMemHostRegister_v2",
-    "cuMemHostUnregister",
-    "cuMemHostGetDevicePointer_v2",
-    "cuMemAlloc_v2",
-    "cuMemFree_v2",
-    "cuMemcpyHtoD_v2",
-    "cuLaunchKernel",
-];
 
 /// What the doctor, like any engine, calls besides.
 const OF_THE_ENGINE: [&str; 9] = [
@@ -113,7 +88,7 @@ impl Driver {
             .map_err(|cause| cause.to_string())?;
         let path = library.map(Path::to_path_buf).or_else(|| mapped("/libcuda.so"));
         let mut driver = Driver { library: loaded, path, missing: vec![] };
-        let needed = OF_THE_STAMPS.iter().chain(&OF_THE_ENGINE);
+        let needed = DRIVER_SYMBOLS.iter().chain(&OF_THE_ENGINE);
         driver.missing = needed.copied().filter(|name| !driver.has(name)).collect();
         Ok(driver)
     }
@@ -284,23 +259,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_symbols_are_those_that_the_library_loads() {
-        let table = include_str!("../../../src/gpu/driver.rs");
-        let required = table.split("driver_table! {\n").nth(1).unwrap();
-        let required = required.split("optional {").next().unwrap();
-        let names: Vec<&str> = required
-            .lines()
-            .map(str::trim)
-            .filter(|line| line.starts_with("cu"))
-            .filter_map(|line| line.split('(').next())
-            .collect();
-        assert_eq!(names, OF_THE_STAMPS);
-    }
-
-    #[test]
     fn another_library_lacks_everything_and_calls_of_it_are_refused() {
         let other = Driver::load(Some(Path::new("libc.so.6"))).unwrap();
-        assert_eq!(other.missing.len(), OF_THE_STAMPS.len() + OF_THE_ENGINE.len());
+        assert_eq!(other.missing.len(), DRIVER_SYMBOLS.len() + OF_THE_ENGINE.len());
         assert_eq!(other.init(), Err(Refused { call: "cuInit", code: 500 }));
         assert!(!other.is_fake() && !other.has_export_table());
     }

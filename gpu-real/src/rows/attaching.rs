@@ -6,40 +6,17 @@ use crate::engine::{Engine, STAMPS, load};
 use crate::report::Row;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
-
-/// What the library cannot attach without.
-const REQUIRED: [&str; 22] = [
-    "cuCtxGetCurrent",
-    "cuCtxSetCurrent",
-    "cuCtxPushCurrent_v2",
-    "cuCtxPopCurrent_v2",
-    "cuCtxGetDevice",
-    "cuCtxGetStreamPriorityRange",
-    "cuDeviceGetAttribute",
-    "cuStreamGetCtx",
-    "cuStreamIsCapturing",
-    "cuStreamCreateWithPriority",
-    "cuStreamDestroy_v2",
-    "cuThreadExchangeStreamCaptureMode",
-    "cuModuleLoadData",
-    "cuModuleGetFunction",
-    "cuModuleUnload",
-    "cuMemHostRegister_v2",
-    "cuMemHostUnregister",
-    "cuMemHostGetDevicePointer_v2",
-    "cuMemAlloc_v2",
-    "cuMemFree_v2",
-    "cuMemcpyHtoD_v2",
-    "cuLaunchKernel",
-];
+use stepscope::gpu::DRIVER_SYMBOLS;
 
 const COLD_MAX_MS: f64 = 500.0;
 const WARM_MAX_MS: f64 = 100.0;
 
 pub fn row(args: &Args, row: &mut Row) -> Result<()> {
     let engine = Engine::start(args)?;
-    let missing: Vec<_> = REQUIRED.into_iter().filter(|name| !engine.driver.has(name)).collect();
-    row.exactly("symbols that are there", (REQUIRED.len() - missing.len()) as u64, 22);
+    let (needed, has) = (DRIVER_SYMBOLS, |name: &&str| engine.driver.has(name));
+    let missing: Vec<&str> = needed.iter().copied().filter(|name| !has(name)).collect();
+    let there = needed.len() - missing.len();
+    row.exactly("symbols that are there", there as u64, needed.len() as u64);
     if !missing.is_empty() {
         row.skipped("missing symbols", missing.join(" "))
     }
