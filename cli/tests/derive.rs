@@ -117,6 +117,28 @@ fn promtool_finds_no_fault_with_any_variant_of_the_rules() {
     }
 }
 
+/// A server evaluates groups each at its own time, in no order.
+#[test]
+fn no_rule_reads_what_another_group_stores() {
+    let rules = std::fs::read_to_string(repository().join("deploy/prometheus/rules.yml")).unwrap();
+    let groups: Vec<&str> = rules.split("  - name: ").skip(1).collect();
+    let stored = |group: &str| -> Vec<String> {
+        let names = group.lines().filter_map(|line| line.trim().strip_prefix("- record: "));
+        names.map(str::to_string).collect()
+    };
+    let mut read = 0;
+    for (n, group) in groups.iter().enumerate() {
+        for (m, other) in groups.iter().enumerate() {
+            for name in stored(other) {
+                let uses = group.matches(&name).count() - usize::from(n == m);
+                assert!(n == m || uses == 0, "group {n} reads {name} of group {m}");
+                read += uses
+            }
+        }
+    }
+    assert!(read > 30, "only {read} uses of what is stored were found")
+}
+
 #[test]
 fn every_limit_is_silent_just_below_and_fires_just_above() {
     if !promtool() {

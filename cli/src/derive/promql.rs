@@ -193,8 +193,9 @@ impl Promql<'_> {
                 };
                 at("+Inf").join("-", Bind::Sum, at(self.le(*histogram, *bound)))
             }
+            // Never from what is stored: another group may store it, at another time.
             Signal::Ratio { top, bottom } => {
-                self.signal(top, scope).join("/", Bind::Product, self.signal(bottom, scope))
+                self.definition(top, scope).join("/", Bind::Product, self.definition(bottom, scope))
             }
             Signal::Server(server) => self.server(server, scope),
         }
