@@ -72,7 +72,8 @@ int main() {
 }
 CUDA
 for architecture in "${architectures[@]}"; do
-    for source in "$work/engine.cu" kernels/stamp.cu kernels/stamp_test.cu kernels/demo.cu; do
+    for source in "$work/engine.cu" kernels/stamp.cu kernels/stamp_test.cu kernels/demo.cu \
+        kernels/gpu_real.cu; do
         "$nvcc" -std=c++17 -Ikernels -Werror all-warnings -arch="sm_$architecture" -cubin \
             -o "$work/out.cubin" "$source"
         say "nvcc, $(basename "$source"), sm_$architecture" ok
@@ -81,7 +82,7 @@ done
 
 # What is shipped is PTX 6.0 for sm_70; drivers compile it for their GPU as ptxas does here.
 for architecture in "${architectures[@]}"; do
-    for text in stamp stamp_test demo; do
+    for text in stamp stamp_test demo gpu_real; do
         told=$("$ptxas" -v -arch="sm_$architecture" -o "$work/out.cubin" "kernels/$text.ptx" 2>&1)
         registers=$(grep -o 'Used [0-9]* registers' <<<"$told" | sort -k2n | tail -1)
         say "ptxas, $text.ptx, sm_$architecture" "ok, ${registers,}"

@@ -110,9 +110,6 @@ impl Stepscope {
         let graph_times =
             with_graphs.then(|| self.recorder_with(RecorderOptions::new("cupti").gpu_id(gpu_id)));
         let gpu = crate::gpu::Gpu::attach_for(stream, options, &device, graph_times)?;
-        if let (true, Err(why)) = (with_graphs, gpu.cupti()) {
-            tracing::warn!(%why, "no graph times")
-        }
         if let (true, Some(bus_id)) = (options.nvml, &gpu.identity().pci_bus_id) {
             let which = crate::gpu::NvmlDevice::PciBusId(bus_id.clone());
             if let Err(why) = self.watch_device(gpu_id, which, options.nvml_library.clone()) {

@@ -4,6 +4,8 @@
  * with -DNO_ENABLE_DRIVER_API, -DNO_FLUSH_ALL, -DNO_SUBSCRIBE, -DNO_GET_VERSION. Written from the names and types that
  * CUPTI's documentation states; it holds no text of NVIDIA's headers.
  */
+#define _GNU_SOURCE
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -57,8 +59,22 @@ static uint8_t api_enabled[1024];
 
 struct knobs *stub_knobs(void) { return &knobs; }
 
+/* The library's thread flushes while the test looks: both hold this, the test also across its calls. */
+static pthread_mutex_t mutex;
+__attribute__((constructor)) static void make_mutex(void) {
+    pthread_mutexattr_t kind;
+    pthread_mutexattr_init(&kind);
+    pthread_mutexattr_settype(&kind, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&mutex, &kind);
+}
+void stub_lock(void) { pthread_mutex_lock(&mutex); }
+void stub_unlock(void) { pthread_mutex_unlock(&mutex); }
+static void leave(const char *unused) { (void)unused; stub_unlock(); }
+#define LOCKED __attribute__((cleanup(leave))) const char locked = (stub_lock(), 0); (void)locked;
+
 #ifndef NO_GET_VERSION
 result cuptiGetVersion(uint32_t *version) {
+    LOCKED
     knobs.calls++;
     *version = knobs.version;
     return OK;
@@ -67,6 +83,7 @@ result cuptiGetVersion(uint32_t *version) {
 
 #ifndef NO_SUBSCRIBE
 result cuptiSubscribe(void **subscriber, void (*callback)(void), void *userdata) {
+    LOCKED
     (void)userdata;
     knobs.calls++;
     if (!callback) return INVALID_PARAMETER;
@@ -79,6 +96,7 @@ result cuptiSubscribe(void **subscriber, void (*callback)(void), void *userdata)
 #endif
 
 result cuptiUnsubscribe(void *subscriber) {
+    LOCKED
     knobs.calls++;
     if (subscriber != (void *)token || !knobs.subscribed) return INVALID_PARAMETER;
     knobs.subscribed--;
@@ -86,6 +104,7 @@ result cuptiUnsubscribe(void *subscriber) {
 }
 
 result cuptiActivityRegisterTimestampCallback(uint64_t (*callback)(void)) {
+    LOCKED
     knobs.calls++;
     if (knobs.kinds || !knobs.subscribed) knobs.misplaced++;
     timestamp = callback;
@@ -93,6 +112,7 @@ result cuptiActivityRegisterTimestampCallback(uint64_t (*callback)(void)) {
 }
 
 result cuptiActivityRegisterCallbacks(request_fn requested, complete_fn completed) {
+    LOCKED
     knobs.calls++;
     if (knobs.kinds || !knobs.subscribed) knobs.misplaced++;
     request = requested;
@@ -101,6 +121,7 @@ result cuptiActivityRegisterCallbacks(request_fn requested, complete_fn complete
 }
 
 result cuptiActivityEnable(uint32_t kind) {
+    LOCKED
     knobs.calls++;
     if (!request) knobs.misplaced++;
     if (kind == 51 && knobs.enable_code) return knobs.enable_code;
@@ -109,6 +130,7 @@ result cuptiActivityEnable(uint32_t kind) {
 }
 
 result cuptiActivityDisable(uint32_t kind) {
+    LOCKED
     knobs.calls++;
     if (kind_enabled[kind]) {
         kind_enabled[kind] = 0;
@@ -119,6 +141,7 @@ result cuptiActivityDisable(uint32_t kind) {
 
 #ifndef NO_ENABLE_DRIVER_API
 result cuptiActivityEnableDriverApi(uint32_t cbid, uint8_t enable) {
+    LOCKED
     knobs.calls++;
     knobs.driver_calls += (uint32_t)enable - api_enabled[cbid];
     api_enabled[cbid] = enable;
@@ -128,6 +151,7 @@ result cuptiActivityEnableDriverApi(uint32_t cbid, uint8_t enable) {
 
 #ifndef NO_FLUSH_ALL
 result cuptiActivityFlushAll(uint32_t flag) {
+    LOCKED
     (void)flag;
     knobs.calls++;
     if (!request) return INVALID_OPERATION;
@@ -153,6 +177,7 @@ result cuptiActivityFlushAll(uint32_t flag) {
 #endif
 
 result cuptiActivityGetNumDroppedRecords(void *context, uint32_t stream, size_t *dropped) {
+    LOCKED
     (void)context, (void)stream;
     knobs.calls++;
     *dropped = knobs.dropped;
@@ -167,6 +192,7 @@ static size_t size_of(const uint8_t *record) {
 }
 
 result cuptiActivityGetNextRecord(uint8_t *buffer, size_t valid, uint8_t **record) {
+    LOCKED
     if (!buffer) return INVALID_PARAMETER;
     uint8_t *next = *record ? *record + size_of(*record) : buffer;
     size_t at = (size_t)(next - buffer);
@@ -177,6 +203,7 @@ result cuptiActivityGetNextRecord(uint8_t *buffer, size_t valid, uint8_t **recor
 }
 
 result cuptiActivityPushExternalCorrelationId(uint32_t kind, uint64_t id) {
+    LOCKED
     knobs.calls++;
     knobs.depth++;
     knobs.last_kind = kind;
@@ -185,6 +212,7 @@ result cuptiActivityPushExternalCorrelationId(uint32_t kind, uint64_t id) {
 }
 
 result cuptiActivityPopExternalCorrelationId(uint32_t kind, uint64_t *last) {
+    LOCKED
     (void)kind;
     knobs.calls++;
     if (!knobs.depth) return QUEUE_EMPTY;
@@ -194,9 +222,14 @@ result cuptiActivityPopExternalCorrelationId(uint32_t kind, uint64_t *last) {
 }
 
 result cuptiGetStreamId(void *context, void *stream, uint32_t *id) {
+    LOCKED
     (void)context;
     knobs.calls++;
     if (!stream) return INVALID_PARAMETER;
-    *id = 42;
+    static void *seen[16];
+    uint32_t at = 0;
+    while (at < 15 && seen[at] && seen[at] != stream) at++;
+    seen[at] = stream;
+    *id = 42 + at;
     return OK;
 }

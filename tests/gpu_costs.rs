@@ -10,13 +10,15 @@ mod fake_gpu;
 mod counting;
 
 use fake_gpu::FakeGpu;
+use stepscope::catalog::Id;
 use stepscope::gpu::{
     Gpu, Lane, Lost, Options, Point, RawStream, Resolution, StepInfo, StepTicket,
 };
+use stepscope::{Config, Stepscope};
 
 fn attached(fake: &FakeGpu) -> Gpu {
     let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-    fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap()
+    Gpu::attach(RawStream::LEGACY, &options).unwrap()
 }
 
 fn begun(lane: &mut Lane) -> StepTicket {
@@ -74,6 +76,26 @@ fn each_verb_makes_the_driver_calls_that_it_says() {
         }
     };
     assert_eq!(calls(&mut { looked_at }), 0);
+}
+
+/// Readers of the page never reach the driver, whatever it does.
+#[test]
+fn a_scrape_makes_no_driver_call() {
+    let fake = FakeGpu::new();
+    let scope = Stepscope::start(Config { listen: None, ..Config::default() }).unwrap();
+    let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
+    let gpu = scope.gpu(RawStream::LEGACY, &options).unwrap();
+    let stream = fake.stream();
+    drop(ended(&mut gpu.lane(stream.raw()).unwrap()));
+    let is_told = || scope.snapshot().family(Id::ClockOffsetError).is_some();
+    while !is_told() {
+        std::thread::sleep(std::time::Duration::from_millis(10))
+    }
+    let calls = driver_calls(&fake, &gpu, || {
+        assert!(is_told(), "the clock is on the page");
+        assert!(!scope.alerts().is_empty())
+    });
+    assert_eq!(calls, 0)
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod cupti;
 #[path = "common/cupti_stub.rs"]
 mod cupti_stub;
 
-use cupti::{Collector, Cupti, CuptiOptions, CuptiUnavailable, GraphTime, Stats, Subscription};
+use cupti::{Cupti, CuptiOptions, CuptiUnavailable, GraphTime, Stats, Subscription};
 use cupti_stub::Stub;
 
 /// What starting this stub ends in.
@@ -51,24 +51,18 @@ fn it_starts_in_cuptis_order_and_leaves_nothing_behind() {
     assert!(subscription.with_ids());
     let knobs = stub.knobs();
     assert_eq!((knobs.subscribed, knobs.kinds, knobs.driver_calls, knobs.misplaced), (1, 2, 8, 0));
-    drop(subscription);
+    drop((knobs, subscription));
     let knobs = stub.knobs();
     assert_eq!((knobs.subscribed, knobs.kinds, knobs.driver_calls), (0, 0, 0));
 }
 
 #[test]
-fn a_refusal_is_final_and_calls_cupti_once() {
+fn a_refusal_is_told_with_its_code_after_one_question() {
     for code in [39, 14] {
         let mut stub = Stub::build(&[]);
         stub.knobs().subscribe_code = code;
-        let mut collector = Collector::new(stub.options());
-        let refused = Some(CuptiUnavailable::Refused(code));
-        assert_eq!(collector.start(clock, true, false).err(), refused);
-        let calls = stub.knobs().calls;
-        assert_eq!(calls, 2, "its version, and to subscribe");
-        stub.knobs().subscribe_code = 0;
-        assert_eq!(collector.start(clock, true, false).err(), refused);
-        assert_eq!(stub.knobs().calls, calls);
+        assert_eq!(stub.refusal(), Some(CuptiUnavailable::Refused(code)));
+        assert_eq!(stub.knobs().calls, 2, "its version, and to subscribe");
     }
 }
 
@@ -84,6 +78,7 @@ fn another_failure_names_the_call_and_undoes_what_was_done() {
     assert_eq!(stub.refusal(), call("cuptiActivityEnable", 27));
     let knobs = stub.knobs();
     assert_eq!((knobs.subscribed, knobs.kinds, knobs.driver_calls), (0, 0, 0));
+    drop(knobs);
 
     stub.knobs().enable_code = 0;
     assert_eq!(stub.refusal(), None, "a failed start blocks no later one of another object");
@@ -134,11 +129,12 @@ fn an_unknown_version_is_refused_before_subscribing() {
 fn delivered_buffers_are_walked_and_times_carry_their_step() {
     let mut stub = Stub::build(&[]);
     let mut subscription = stub.start().unwrap();
-    stub.can(100, 5 << 48 | 1, 1_000, 1_500);
-    stub.can(101, 5 << 48 | 2, 2_000, 2_500);
-    stub.can(102, 5 << 48 | 3, 0, 0);
+    stub.can(100, 5 << 48 | 1, 9, 1_000, 1_500);
+    stub.can(101, 5 << 48 | 2, 9, 2_000, 2_500);
+    stub.can(102, 5 << 48 | 3, 9, 0, 0);
     let time = |step: u64, start, end| GraphTime {
         external: Some(5 << 48 | step),
+        device: 0,
         stream: 9,
         graph: 7,
         start,
@@ -159,11 +155,15 @@ fn delivered_buffers_are_walked_and_times_carry_their_step() {
 fn losses_are_counted() {
     let mut stub = Stub::build(&[]);
     let mut subscription = stub.start().unwrap();
-    (stub.knobs().requests, stub.knobs().strange, stub.knobs().dropped) = (11, 2, 6);
-    stub.can(1, 1, 10, 20);
+    let mut knobs = stub.knobs();
+    (knobs.requests, knobs.strange, knobs.dropped) = (11, 2, 6);
+    drop(knobs);
+    stub.can(1, 1, 9, 10, 20);
     assert_eq!(poll(&mut subscription).len(), 1);
     assert_eq!(stub.knobs().refused, 3, "8 buffers, so 3 of 11 get NULL");
-    (stub.knobs().requests, stub.knobs().strange, stub.knobs().flush_code) = (8, 0, 999);
+    let mut knobs = stub.knobs();
+    (knobs.requests, knobs.strange, knobs.flush_code) = (8, 0, 999);
+    drop(knobs);
     poll(&mut subscription);
     stub.knobs().flush_code = 0;
     poll(&mut subscription);
@@ -182,11 +182,9 @@ fn losses_are_counted() {
 #[test]
 fn a_process_has_one_subscription_at_a_time() {
     let mut stub = Stub::build(&[]);
-    let mut collector = Collector::new(stub.options());
-    let first = collector.start(clock, true, false).unwrap();
+    let first = stub.start().unwrap();
     let calls = stub.knobs().calls;
     assert_eq!(stub.refusal(), Some(CuptiUnavailable::InUse));
-    assert_eq!(collector.start(clock, true, false).err(), Some(CuptiUnavailable::InUse));
     assert_eq!(stub.knobs().calls, calls);
     drop(first);
     assert!(stub.start().is_ok());
@@ -200,6 +198,7 @@ fn ids_are_pushed_in_pairs_and_only_while_somebody_listens() {
     assert!(ids.push(5, 9));
     let knobs = stub.knobs();
     assert_eq!((knobs.depth, knobs.last_kind, knobs.last_id), (1, 3, 5 << 48 | 9));
+    drop(knobs);
     ids.pop();
     ids.pop();
     assert_eq!(stub.knobs().depth, 0);

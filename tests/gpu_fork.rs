@@ -34,7 +34,7 @@ struct Engine<'a> {
 
 fn engine(fake: &FakeGpu) -> Engine<'_> {
     let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-    let gpu = fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap();
+    let gpu = Gpu::attach(RawStream::LEGACY, &options).unwrap();
     let stream = fake.stream();
     let mut lane = gpu.lane(stream.raw()).unwrap();
     let mut finished = lane.begin(StepInfo::default());

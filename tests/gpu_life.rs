@@ -20,7 +20,7 @@ fn options(fake: &FakeGpu) -> Options {
 }
 
 fn attached(fake: &FakeGpu) -> Gpu {
-    fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options(fake))).unwrap()
+    Gpu::attach(RawStream::LEGACY, &options(fake)).unwrap()
 }
 
 fn step(lane: &mut Lane) -> StepTicket {

@@ -18,7 +18,7 @@ const HEADER_STAMPS: &str = include_str!("../kernels/stamp_test.ptx");
 
 fn attached(fake: &FakeGpu) -> Gpu {
     let options = Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-    fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap()
+    Gpu::attach(RawStream::LEGACY, &options).unwrap()
 }
 
 /// Where the work kernel writes down begin and end of so many runs, and the place that moves on.
@@ -93,7 +93,7 @@ fn a_mark_that_was_not_placed_is_not_told_though_the_slot_had_one_before() {
     let fake = FakeGpu::new();
     let options =
         Options { library: Some(fake.path.clone()), nvml: false, slots: 64, ..Options::default() };
-    let gpu = fake_gpu::patiently(|| Gpu::attach(RawStream::LEGACY, &options)).unwrap();
+    let gpu = Gpu::attach(RawStream::LEGACY, &options).unwrap();
     let stream = fake.stream();
     let mut lane = gpu.lane(stream.raw()).unwrap();
     let (place, _) = work_place(&fake, 1_000);

@@ -58,7 +58,7 @@ impl Worker {
         let scope = Stepscope::start(Config { listen, clock, ..Config::default() }).unwrap();
         let options =
             Options { library: Some(fake.path.clone()), nvml: false, ..Options::default() };
-        let gpu = fake_gpu::patiently(|| scope.gpu(RawStream::LEGACY, &options)).unwrap();
+        let gpu = scope.gpu(RawStream::LEGACY, &options).unwrap();
         let module = fake.load(HOLD);
         let (hold, word) = (fake.function(module, "hold"), fake.memory(8));
         scope.mark_ready();

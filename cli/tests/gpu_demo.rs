@@ -14,12 +14,17 @@ fn demo(arguments: &[&str]) -> Output {
     command.output().expect("the binary starts")
 }
 
-/// A run on a copy of the fake driver, its verdict and its exit code.
-fn on_gpu(arguments: &[&str]) -> (Value, i32) {
+/// A run on a copy of the fake driver, its verdict and its exit code; none where a real driver comes first.
+fn on_gpu(arguments: &[&str]) -> Option<(Value, i32)> {
     let folder = tempfile::tempdir().expect("a folder");
     let driver = fake_driver(folder.path());
     let output = demo(&[&["--driver", driver.to_str().expect("plain")], arguments].concat());
     let stderr = String::from_utf8_lossy(&output.stderr);
+    let required = std::env::var_os("STEPSCOPE_REQUIRE_TOOLS").is_some_and(|set| set == "1");
+    if !required && stderr.contains("cudarc finds another driver library first") {
+        println!("skipped: this machine has a driver, which cudarc finds before the fake one");
+        return None;
+    }
     let said: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
     assert_eq!(said["device"], "gpu", "{stderr}");
@@ -27,7 +32,7 @@ fn on_gpu(arguments: &[&str]) -> (Value, i32) {
     let code = output.status.code().expect("no signal");
     let wrong = entries(&said, "").into_iter().filter(|e| !agrees(e)).collect::<Vec<_>>();
     println!("{:?}", &wrong[..wrong.len().min(5)]);
-    (said, code)
+    Some((said, code))
 }
 
 /// Entries whose name contains this.
@@ -53,7 +58,7 @@ fn total(said: &Value, name: &str, part: &str) -> (f64, f64) {
 
 #[test]
 fn steps_on_a_gpu_are_stamped_and_their_times_are_those_of_the_kernels() {
-    let (said, code) = on_gpu(&["--duration", "5"]);
+    let Some((said, code)) = on_gpu(&["--duration", "5"]) else { return };
     assert_eq!((code, &said["ok"]), (0, &true.into()));
     let (steps, told) = total(&said, "llm_step_source_total{", "source=\"gpu\"");
     assert!(steps > 50.0 && steps == told, "{steps} {told}");
@@ -99,7 +104,7 @@ fn a_simulated_run_compares_the_same_numbers_exactly() {
 
 #[test]
 fn a_clock_that_lies_about_one_step_in_ten_is_noticed() {
-    let (said, code) = on_gpu(&["--duration", "4", "--sabotage", "shift"]);
+    let Some((said, code)) = on_gpu(&["--duration", "4", "--sabotage", "shift"]) else { return };
     assert_eq!((code, &said["ok"]), (1, &false.into()));
     let stray = entries(&said, "steps told to have ended")[0];
     assert!(number(stray, "reported") > 0.0 && !agrees(stray), "{stray}");
@@ -107,10 +112,14 @@ fn a_clock_that_lies_about_one_step_in_ten_is_noticed() {
 
 #[test]
 fn a_device_that_dies_and_several_workers_agree_too() {
-    let (said, code) = on_gpu(&["--duration", "8", "--scenario", "gpu_fault", "--inject", "1..2"]);
+    let Some((said, code)) =
+        on_gpu(&["--duration", "8", "--scenario", "gpu_fault", "--inject", "1..2"])
+    else {
+        return;
+    };
     assert_eq!((code, &said["ok"]), (0, &true.into()));
     assert!(total(&said, "llm_requests_total{", "status=\"failed\"").0 > 0.0);
-    let (said, code) = on_gpu(&["--duration", "4", "--workers", "2"]);
+    let Some((said, code)) = on_gpu(&["--duration", "4", "--workers", "2"]) else { return };
     assert_eq!((code, &said["ok"]), (0, &true.into()));
     for worker in ["w0", "w1"] {
         let part = format!("worker_id=\"{worker}\"");

@@ -4,7 +4,7 @@ use crate::args::Args;
 use crate::driver::Driver;
 use std::path::PathBuf;
 use stepscope::Time;
-use stepscope::gpu::cupti::{Collector, Cupti, CuptiOptions, CuptiUnavailable, Subscription};
+use stepscope::gpu::cupti::{Cupti, CuptiOptions, CuptiUnavailable, Subscription};
 
 /// The host's clock, for CUPTI.
 extern "C" fn host_clock() -> u64 {
@@ -17,7 +17,7 @@ extern "C" fn host_clock() -> u64 {
 /// Why there is none.
 pub fn start(args: &Args, driver: &Driver) -> Result<Subscription, CuptiUnavailable> {
     let options = CuptiOptions { mode: Cupti::Graphs, library: args.cupti.clone() };
-    Collector::new(options).start(host_clock, driver.has("cuGetExportTable"), false)
+    Subscription::start(&options, host_clock, driver.has("cuGetExportTable"), false)
 }
 
 /// Files under which CUPTI may be loaded, for a subscriber of our own.

@@ -92,7 +92,7 @@ pub(super) fn attach(
         pci_bus_id: driver.pci_bus_id(device),
         compute_major,
     };
-    let parts = Builder::new(driver.clone(), options)?.build(context, options)?;
+    let parts = Builder::new(driver.clone(), options)?.build((context, device), options)?;
     let (mut inner, fit, tags) = first_light(parts, cells)?;
     let subscription = super::graphs::start(&mut inner, options);
     Ok(Attached { inner: Arc::new(inner), fit, tags, identity, subscription })
@@ -205,7 +205,7 @@ impl Builder {
     }
 
     /// Makes everything that the kernels need.
-    fn build(mut self, context: Context, options: &Options) -> Result<Parts, GpuUnavailable> {
+    fn build(mut self, on: (Context, i32), options: &Options) -> Result<Parts, GpuUnavailable> {
         let driver = self.driver.clone();
         let driver = &*driver;
         // Taken by `finish` alone, at the end.
@@ -237,7 +237,7 @@ impl Builder {
             driver.cuCtxGetStreamPriorityRange(&mut least, &mut greatest)?;
             driver.cuStreamCreateWithPriority(&mut stream, NON_BLOCKING, least)?;
             self.stream = Some(stream);
-            self.finish(device_region, kernels, context, options)
+            self.finish(device_region, kernels, on, options)
         }
     }
 
@@ -246,7 +246,7 @@ impl Builder {
         mut self,
         device_region: u64,
         kernels: Kernels,
-        context: Context,
+        (context, ordinal): (Context, i32),
         options: &Options,
     ) -> Result<Parts, GpuUnavailable> {
         let Some(region) = self.region.take() else { return Err(GpuUnavailable::NoContext) };
@@ -261,6 +261,7 @@ impl Builder {
             kernels,
             module: self.module.take().unwrap_or(0),
             context,
+            ordinal,
             own_stream: self.stream.take().unwrap_or(0),
             phases: if options.cupti.mode == Cupti::Off { 0 } else { options.slots as usize },
         })
@@ -363,12 +364,17 @@ fn self_test(inner: &Inner) -> Result<(), GpuUnavailable> {
 fn clock_test(inner: &Inner, fit: &mut Fit, tags: &mut Tags) -> Result<(), GpuUnavailable> {
     let call = |code| GpuUnavailable::Call { name: "cuLaunchKernel", code };
     let silent = || GpuUnavailable::SelfTest("the clock probe did not answer");
-    let probe = inner.probe(tags.next(), RESOLUTION_SPINS).map_err(call)?.ok_or_else(silent)?;
+    let probe = inner
+        .probe(tags.next(), RESOLUTION_SPINS, SELF_TEST_PATIENCE)
+        .map_err(call)?
+        .ok_or_else(silent)?;
     let resolution =
         probe.resolution().ok_or(GpuUnavailable::SelfTest("the GPU's timer does not move"))?;
-    // A busy machine may spoil one round; three in a row are a device that cannot be timed.
+    // However long a probe takes, what it tells is true; only later rounds have to be quick. A busy
+    // machine may spoil one round; three in a row are a device that cannot be timed.
     for _ in 0..3 {
-        if let Some(round) = inner.probe_round(fit, tags, resolution).map_err(call)?
+        if let Some(round) =
+            inner.probe_round(fit, tags, resolution, SELF_TEST_PATIENCE).map_err(call)?
             && fit.round(round) == Verdict::Kept
         {
             return Ok(());

@@ -157,7 +157,8 @@ impl Driver {
         (code == 0).then_some(version)
     }
 
-    /// Does it have the side door that CUPTI needs? Stubs and stand-ins of the driver have none.
+    /// Does it have the side door that CUPTI needs? Stand-ins of the driver have none; a toolkit's stub
+    /// never comes so far, since attaching to it fails.
     pub(super) fn has_export_table(&self) -> bool {
         self.cuGetExportTable.is_some()
     }

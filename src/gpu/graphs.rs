@@ -1,16 +1,19 @@
 //! From CUPTI's graph times to samples: finds the step that each launch belonged to, and its phase.
 
 use super::cupti::{
-    Collector, ExternalIds, GraphTime, SettledStep, Stats, Subscription, by_overlap,
+    Cupti, CuptiUnavailable, ExternalIds, GraphTime, SettledStep, Stats, Subscription, by_overlap,
 };
 use super::inner::Inner;
 use super::words::Options;
 use crate::record::{Recorder, Time};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A lane of this process has captured a graph: it is too late for CUPTI. Kept for the process,
 /// since CUPTI watches the process and not one attachment.
 static CAPTURED: AtomicBool = AtomicBool::new(false);
+
+/// The code with which CUPTI refused this process; 0 = it has not. Asked once: another tool has it.
+static REFUSED: AtomicU32 = AtomicU32::new(0);
 
 /// Bits of an external id below the lane.
 const SEQ_MASK: u64 = (1 << 48) - 1;
@@ -23,13 +26,25 @@ pub(super) fn note_capture() {
 pub(super) fn start(inner: &mut Inner, options: &Options) -> Option<Subscription> {
     let has_door = inner.driver.has_export_table();
     let captured = CAPTURED.load(Ordering::Relaxed);
-    match Collector::new(options.cupti.clone()).start(now, has_door, captured) {
+    let refused = REFUSED.load(Ordering::Relaxed);
+    let is_asked = options.cupti.mode != Cupti::Off && has_door && !captured;
+    if is_asked && refused != 0 {
+        inner.ids = Err(CuptiUnavailable::Refused(refused));
+        return None;
+    }
+    match Subscription::start(&options.cupti, now, has_door, captured) {
         Ok(subscription) => {
             inner.device.stamps.cupti.iter().for_each(|count| count.add(0));
             inner.ids = Ok(subscription.ids());
             Some(subscription)
         }
         Err(why) => {
+            if let CuptiUnavailable::Refused(code) = why {
+                REFUSED.store(code, Ordering::Relaxed)
+            }
+            if why != CuptiUnavailable::Off {
+                tracing::warn!(%why, "no graph times")
+            }
             inner.ids = Err(why);
             None
         }
@@ -46,20 +61,40 @@ pub(super) struct Graphs {
     /// Whoever attached without a front door has nobody to tell the times to: they are counted.
     recorder: Option<Recorder>,
     told: Stats,
+    /// The map's epoch, and by lane the first step that lies in it.
+    epoch: u32,
+    oldest: Vec<u64>,
 }
 
 impl Graphs {
-    pub(super) fn new(subscription: Subscription, recorder: Option<Recorder>) -> Graphs {
-        Graphs { subscription, recorder, told: Stats::default() }
+    pub(super) fn new(
+        subscription: Subscription,
+        recorder: Option<Recorder>,
+        epoch: u32,
+    ) -> Graphs {
+        Graphs { subscription, recorder, told: Stats::default(), epoch, oldest: vec![] }
     }
 
     /// Takes what CUPTI has and feeds it. Blocks while CUPTI hands over, but not for the GPU.
     pub(super) fn poll(&mut self, inner: &Inner) {
-        let Graphs { subscription, recorder, told } = self;
+        self.take(inner, Subscription::poll)
+    }
+
+    /// The same for the last time.
+    pub(super) fn finish(&mut self, inner: &Inner) {
+        // A context that is gone answers nothing any more, and might hang in answering that.
+        if inner.gone().is_none() {
+            self.take(inner, Subscription::finish)
+        }
+    }
+
+    fn take(&mut self, inner: &Inner, take: fn(&mut Subscription, &mut dyn FnMut(GraphTime))) {
+        self.follow(inner);
+        let Graphs { subscription, recorder, told, oldest, .. } = self;
         let with_ids = subscription.with_ids();
         let (mut attributed, mut unattributed) = (0, 0);
-        subscription.poll(&mut |graph| {
-            let step = if with_ids { by_id(&graph) } else { by_time(inner, &graph) };
+        take(subscription, &mut |graph| {
+            let step = if with_ids { by_id(inner, &graph) } else { by_time(inner, oldest, &graph) };
             let phase = step.and_then(|(lane, seq)| inner.lane(lane)?.phase(seq));
             match phase {
                 Some(phase) => {
@@ -84,24 +119,42 @@ impl Graphs {
         }
         *told = stats
     }
+
+    /// Steps from before a jump of the clock lie nowhere on the map behind it.
+    fn follow(&mut self, inner: &Inner) {
+        let epoch = inner.map.read().epoch;
+        if epoch != self.epoch {
+            let issued = inner.lanes.iter().map(|book| book.issued.load(Ordering::Acquire));
+            self.oldest = issued.map(|issued| issued + 1).collect();
+            self.epoch = epoch
+        }
+    }
 }
 
-/// (lane, step) as it was pushed around the launch.
-fn by_id(graph: &GraphTime) -> Option<(u16, u64)> {
+/// (lane, step) as it was pushed around the launch. CUPTI keeps pushed ids by thread: two lanes that
+/// take turns on one may mark each other's launches, so the stream must be the lane's as well.
+fn by_id(inner: &Inner, graph: &GraphTime) -> Option<(u16, u64)> {
     let id = graph.external?;
-    Some(((id >> 48) as u16, id & SEQ_MASK))
+    let (lane, seq) = ((id >> 48) as u16, id & SEQ_MASK);
+    is_on(inner, lane, graph, true).then_some((lane, seq))
+}
+
+/// Ran this graph on the lane's device and stream? `guess` where CUPTI told no number for the stream.
+fn is_on(inner: &Inner, lane: u16, graph: &GraphTime, guess: bool) -> bool {
+    let Some(book) = inner.lane(lane) else { return false };
+    let stream = book.cupti_stream.load(Ordering::Relaxed);
+    let is_there = if stream == 0 { guess } else { stream == u64::from(graph.stream) + 1 };
+    is_there && i64::from(graph.device) == i64::from(inner.ordinal)
 }
 
 /// (lane, step) by time alone, for a CUPTI that gives no ids: the one finished step of the stream
 /// that shares more of the graph's time than its error explains.
-fn by_time(inner: &Inner, graph: &GraphTime) -> Option<(u16, u64)> {
-    let number = u64::from(graph.stream) + 1;
-    let on_stream = |lane: &u16| {
-        inner.lane(*lane).is_some_and(|book| book.cupti_stream.load(Ordering::Relaxed) == number)
-    };
-    let lane = (0..inner.lanes_max).find(on_stream)?;
+fn by_time(inner: &Inner, oldest: &[u64], graph: &GraphTime) -> Option<(u16, u64)> {
+    // Lanes are never recycled: of two on one stream the younger one is in use.
+    let lane = (0..inner.lanes_max).rev().find(|lane| is_on(inner, *lane, graph, false))?;
     let issued = inner.lane(lane)?.issued.load(Ordering::Acquire);
-    let oldest = issued.saturating_sub(u64::from(inner.slots) - 1).max(1);
+    let remembered = issued.saturating_sub(u64::from(inner.slots) - 1).max(1);
+    let oldest = remembered.max(oldest.get(usize::from(lane)).copied().unwrap_or(1));
     let steps: Vec<SettledStep> = (oldest..=issued)
         .rev()
         .filter_map(|seq| finished(inner, lane, seq))
@@ -148,10 +201,9 @@ impl Marker {
             self.pushed = false
         }
     }
-}
 
-impl Drop for Marker {
-    fn drop(&mut self) {
-        self.end()
+    /// In a forked child: what was pushed there is the parent's, and CUPTI must not be called.
+    pub(super) fn forget(&mut self) {
+        self.pushed = false
     }
 }

@@ -49,7 +49,8 @@ impl Gpu {
     ) -> Result<Gpu, GpuUnavailable> {
         let Attached { inner, fit, tags, identity, subscription } =
             attach::attach(stream, options, device.0.clone())?;
-        let graphs = subscription.map(|subscription| Graphs::new(subscription, graph_times));
+        let graphs = subscription
+            .map(|subscription| Graphs::new(subscription, graph_times, inner.map.read().epoch));
         let watch = Watch::start(inner.clone(), fit, tags, graphs)
             .map_err(|cause| GpuUnavailable::Thread(cause.to_string()))?;
         Ok(Gpu { inner, watch: Arc::new(watch), identity: Arc::new(identity) })

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 /// So many failed calls in a row end the stamps, whatever their codes.
 const FAILURES_MAX: u32 = 16;
-/// A probe that takes longer than this tells nothing: its round is given up.
-const PROBE_PATIENCE: Duration = Duration::from_millis(20);
+/// A probe while steps run that takes longer than this tells nothing: its round is given up.
+pub(super) const PROBE_PATIENCE: Duration = Duration::from_millis(20);
 /// From here on a waiting probe lets others run.
 const PROBE_SPIN: Duration = Duration::from_micros(50);
 /// How far behind the newest step `progress` looks for a finished one.
@@ -102,6 +102,8 @@ pub(super) struct Inner {
     pub(super) kernels: Kernels,
     pub(super) module: Module,
     pub(super) context: Context,
+    /// The driver's number of the device.
+    pub(super) ordinal: i32,
     pub(super) own_stream: StreamHandle,
     pub(super) map: Published,
     pub(super) lanes: Box<[CachePadded<LaneBook>]>,
@@ -131,6 +133,7 @@ pub(super) struct Parts {
     pub(super) kernels: Kernels,
     pub(super) module: Module,
     pub(super) context: Context,
+    pub(super) ordinal: i32,
     pub(super) own_stream: StreamHandle,
     /// Steps whose phase each lane remembers.
     pub(super) phases: usize,
@@ -153,6 +156,7 @@ impl Inner {
             kernels: parts.kernels,
             module: parts.module,
             context: parts.context,
+            ordinal: parts.ordinal,
             own_stream: parts.own_stream,
             map: Published::new(fit.map()),
             lanes,
@@ -312,8 +316,13 @@ impl Inner {
     }
 
     /// Reads the GPU's timer: host time before, 48-bit GPU time, host time after. With `spins` the
-    /// timer's smallest step is measured too. `None` = it took too long.
-    pub(super) fn probe(&self, tag: u64, spins: u64) -> Result<Option<Probe>, Code> {
+    /// timer's smallest step is measured too. `None` = it took longer than `patience`.
+    pub(super) fn probe(
+        &self,
+        tag: u64,
+        spins: u64,
+        patience: Duration,
+    ) -> Result<Option<Probe>, Code> {
         let [word, step] = [PROBE, PROBE + 8].map(|offset| self.region.word(offset));
         word.store(0, Ordering::Relaxed);
         step.store(0, Ordering::Relaxed);
@@ -334,7 +343,7 @@ impl Inner {
                 break stamp;
             }
             let waited = Duration::from_nanos(after.saturating_sub(before));
-            if waited > PROBE_PATIENCE {
+            if waited > patience {
                 return Ok(None);
             }
             if waited > PROBE_SPIN { std::thread::yield_now() } else { std::hint::spin_loop() }
@@ -349,10 +358,11 @@ impl Inner {
         fit: &Fit,
         tags: &mut Tags,
         resolution: i64,
+        patience: Duration,
     ) -> Result<Option<Round>, Code> {
         let mut round = Round::new(resolution);
         for _ in 0..PROBES {
-            let Some(probe) = self.probe(tags.next(), 0)? else { return Ok(None) };
+            let Some(probe) = self.probe(tags.next(), 0, patience)? else { return Ok(None) };
             round.add(probe.before as i64, fit.unwrap(probe.stamp), probe.after as i64)
         }
         Ok(Some(round))

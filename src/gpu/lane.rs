@@ -1,7 +1,8 @@
 //! A lane: the steps of one stream, stamped from the engine's thread.
 //!
-//! No verb allocates, locks, blocks or panics. `begin` is one capture check and one launch, `end`
-//! one launch; `end_in_graph` and `settle` call nothing at all.
+//! No verb allocates, locks, blocks or panics. `begin` and `end` are one capture check and one launch
+//! each; `end_in_graph`, `abandon` and `settle` call nothing. Where CUPTI runs, a step also costs its
+//! push and pop of an id.
 
 use super::graphs::{self, Marker};
 use super::inner::Inner;
@@ -63,9 +64,10 @@ impl Lane {
         });
         let id = taken.map_err(|_| LaneError::Exhausted)? as u16;
         let ids = inner.ids.as_ref().ok().copied();
-        if let (Some(ids), Some(book)) = (ids, inner.lane(id)) {
-            // SAFETY: the context was just answered for the stream, which is live by the promise of
-            // `RawStream`.
+        // A default stream has no number before it is used: its graphs are told by id alone.
+        if let (Some(ids), Some(book), true) = (ids, inner.lane(id), stream.is_named()) {
+            // SAFETY: the driver just named the context of this stream, which is live by the promise
+            // of `RawStream`.
             let number = unsafe { ids.stream_id(pointer(inner.context), pointer(stream.0)) };
             book.cupti_stream.store(number.map_or(0, |n| u64::from(n) + 1), Ordering::Relaxed)
         }
@@ -146,7 +148,7 @@ impl Lane {
     /// Launches the end stamp, directly after the last launch of the step and before the engine's
     /// own event: then a settle after that event's wait never finds it pending.
     pub fn end(&mut self, ticket: &mut StepTicket) {
-        self.marker.end();
+        self.unmark();
         let Some(book) = self.open_book(ticket) else { return };
         let inner = &*self.inner;
         let (ring, cell) = inner.addresses(self.id);
@@ -174,11 +176,20 @@ impl Lane {
 
     /// The graph that was just launched on this lane's stream holds a captured [`Point::End`].
     pub fn end_in_graph(&mut self, ticket: &mut StepTicket) {
-        self.marker.end();
+        self.unmark();
         let Some(book) = self.open_book(ticket) else { return };
         book.ended.store(ticket.seq, Ordering::Relaxed);
         ticket.info.graph = true;
         ticket.state = State::Ended
+    }
+
+    /// What the thread launches from now on is no step's.
+    fn unmark(&mut self) {
+        if self.inner.stopped() == Some(Lost::Forked) {
+            self.marker.forget()
+        } else {
+            self.marker.end()
+        }
     }
 
     /// The books, if the ticket is open and ours; another lane's ticket becomes void.
@@ -199,7 +210,7 @@ impl Lane {
 
     /// The step did not run.
     pub fn abandon(&mut self, ticket: StepTicket) {
-        self.marker.end();
+        self.unmark();
         let Some(book) = self.inner.lane(self.id) else { return };
         let ours = ticket.owner == self.inner.owner() && ticket.lane == self.id;
         if !ours {
@@ -244,6 +255,12 @@ impl Lane {
         self.inner.retained.store(true, Ordering::Relaxed);
         let (ring, cell) = self.inner.addresses(self.id);
         DeviceHandle { ring, cell }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.unmark()
     }
 }
 

@@ -6,7 +6,7 @@
 use super::driver::{Code, Failed};
 use super::fit::{Fit, Verdict};
 use super::graphs::Graphs;
-use super::inner::{Inner, RESOLUTION_SPINS, Tags};
+use super::inner::{Inner, PROBE_PATIENCE, RESOLUTION_SPINS, Tags};
 use crate::record::Time;
 use crossbeam_utils::sync::{Parker, Unparker};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -198,12 +198,14 @@ impl Watcher {
 
     fn clock_round(&mut self) -> Result<(), Code> {
         if self.rounds % RESOLUTION_ROUNDS == RESOLUTION_ROUNDS - 1
-            && let Some(probe) = self.inner.probe(self.tags.next(), RESOLUTION_SPINS)?
+            && let Some(probe) =
+                self.inner.probe(self.tags.next(), RESOLUTION_SPINS, PROBE_PATIENCE)?
             && let Some(resolution) = probe.resolution()
         {
             self.resolution = resolution
         }
-        let round = self.inner.probe_round(&self.fit, &mut self.tags, self.resolution)?;
+        let round =
+            self.inner.probe_round(&self.fit, &mut self.tags, self.resolution, PROBE_PATIENCE)?;
         match round.map(|round| self.fit.round(round)) {
             Some(Verdict::Kept) => {}
             Some(Verdict::Jumped) => {
@@ -236,7 +238,9 @@ impl Watcher {
     /// What is not watched any more is not known any more.
     fn leave(&mut self) {
         self.count_unclaimed();
-        self.take_graph_times();
+        if let Some(graphs) = &mut self.graphs {
+            graphs.finish(&self.inner)
+        }
         self.inner.device.stamps.set_clock(None, None);
         self.inner.device.stamps.set_stuck_since(None)
     }

@@ -1,5 +1,6 @@
 //! A libcupti in C that does what the test says, and the one lock that its users share.
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +34,35 @@ pub struct Knobs {
 pub struct Stub {
     pub file: PathBuf,
     knobs: *mut Knobs,
+    lock: unsafe extern "C" fn(),
+    unlock: unsafe extern "C" fn(),
     _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+/// The knobs while nobody else touches them; the stub's calls from this thread go through.
+pub struct Held<'a>(&'a mut Stub);
+
+impl Deref for Held<'_> {
+    type Target = Knobs;
+
+    fn deref(&self) -> &Knobs {
+        // SAFETY: the stub's static of the same layout, and its lock is held.
+        unsafe { &*self.0.knobs }
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Knobs {
+        // SAFETY: as in `deref`; the stub is borrowed exclusively, so there is no other guard.
+        unsafe { &mut *self.0.knobs }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the function of this type; this thread has the lock.
+        unsafe { (self.0.unlock)() }
+    }
 }
 
 impl Stub {
@@ -66,26 +95,36 @@ impl Stub {
         assert!(built.success());
         // SAFETY: our own file, whose constructors do nothing.
         let library = unsafe { libloading::Library::new(&file) }.unwrap();
-        // SAFETY: the function of this name has this type, see the C file.
-        let knobs = unsafe {
-            library.get::<unsafe extern "C" fn() -> *mut Knobs>(b"stub_knobs\0").unwrap()()
+        type Plain = unsafe extern "C" fn();
+        // SAFETY: the functions of these names have these types, see the C file.
+        let (knobs, [hold, leave]) = unsafe {
+            let knobs = library.get::<unsafe extern "C" fn() -> *mut Knobs>(b"stub_knobs\0");
+            let plain = |name: &[u8]| *library.get::<Plain>(name).unwrap();
+            (knobs.unwrap()(), [plain(b"stub_lock\0"), plain(b"stub_unlock\0")])
         };
         std::mem::forget(library); // The knobs live in it.
-        Stub { file, knobs, _one_at_a_time: lock }
+        Stub { file, knobs, lock: hold, unlock: leave, _one_at_a_time: lock }
     }
 
-    pub fn knobs(&mut self) -> &mut Knobs {
-        // SAFETY: the stub's static of the same layout; the stub touches it only inside calls,
-        // which this thread makes, and the borrow ends before the next one.
-        unsafe { &mut *self.knobs }
+    /// The knobs; whoever flushes waits until they are let go.
+    pub fn knobs(&mut self) -> Held<'_> {
+        // SAFETY: the function of this type; the lock is recursive.
+        unsafe { (self.lock)() }
+        Held(self)
     }
 
-    /// Cans an id, the launch of a graph on stream 9, and the graph's time.
-    pub fn can(&mut self, correlation: u32, id: u64, start: u64, end: u64) {
+    /// How many ids are pushed now, and the last one.
+    pub fn pushed(&mut self) -> (u32, u64) {
+        let knobs = self.knobs();
+        (knobs.depth, knobs.last_id)
+    }
+
+    /// Cans an id, the launch of a graph on a stream, and the graph's time.
+    pub fn can(&mut self, correlation: u32, id: u64, stream: u32, start: u64, end: u64) {
         let [low, high] = halves(id);
         self.add(&[39, 3, low, high, correlation, 0]);
         self.add(&[4, 514, 1, 0, 2, 0, 0, 0, correlation, 0]);
-        self.can_time(correlation, 9, start, end)
+        self.can_time(correlation, stream, start, end)
     }
 
     /// Cans a graph's time alone.
@@ -110,7 +149,7 @@ impl Stub {
     }
 
     fn add(&mut self, words: &[u32]) {
-        let knobs = self.knobs();
+        let mut knobs = self.knobs();
         for word in words {
             let at = knobs.canned_size;
             knobs.canned[at..at + 4].copy_from_slice(&word.to_ne_bytes());

@@ -6,7 +6,7 @@ use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-use stepscope::gpu::{Gpu, GpuUnavailable, RawStream, Resolution, StepTicket, StepTime};
+use stepscope::gpu::{Gpu, RawStream, Resolution, StepTicket, StepTime};
 
 /// `work(place, ns)`: spins for `ns`, then writes its begin and end to `*place` and moves it on.
 pub const WORK: &str = "
@@ -33,24 +33,6 @@ LOOP:
   ret;
 }
 ";
-
-/// Attaches again while the self test fails for want of time: here the GPU is a thread, and on a busy
-/// machine it may take longer to answer a clock probe than a GPU ever does.
-pub fn patiently<T>(
-    mut attach: impl FnMut() -> Result<T, GpuUnavailable>,
-) -> Result<T, GpuUnavailable> {
-    for _ in 0..30 {
-        match attach() {
-            Err(GpuUnavailable::SelfTest(why))
-                if why.contains("clock probe") || why.contains("did not arrive") =>
-            {
-                println!("attaching again: {why}")
-            }
-            answer => return answer,
-        }
-    }
-    attach()
-}
 
 /// One private copy of the fake driver with a context that is current on the creating thread.
 pub struct FakeGpu {

@@ -65,6 +65,7 @@ const CONSTANTS: &[(&str, &str, &str)] = &[
     ("GRAPH_TRACE_CORRELATION_ID", "size_t", "offsetof(CUpti_ActivityGraphTrace, correlationId)"),
     ("GRAPH_TRACE_START", "size_t", "offsetof(CUpti_ActivityGraphTrace, start)"),
     ("GRAPH_TRACE_END", "size_t", "offsetof(CUpti_ActivityGraphTrace, end)"),
+    ("GRAPH_TRACE_DEVICE_ID", "size_t", "offsetof(CUpti_ActivityGraphTrace, deviceId)"),
     ("GRAPH_TRACE_GRAPH_ID", "size_t", "offsetof(CUpti_ActivityGraphTrace, graphId)"),
     ("GRAPH_TRACE_STREAM_ID", "size_t", "offsetof(CUpti_ActivityGraphTrace, streamId)"),
     ("GRAPH_TRACE_SIZE", "size_t", "sizeof(CUpti_ActivityGraphTrace)"),
@@ -100,12 +101,12 @@ const SAME_FIELDS: &[(&str, &str, &[&str])] = &[
     (
         "CUpti_ActivityKernel9",
         "CUpti_ActivityKernel10",
-        &["start", "end", "streamId", "correlationId", "graphNodeId", "graphId"],
+        &["start", "end", "deviceId", "streamId", "correlationId", "graphNodeId", "graphId"],
     ),
     (
         "CUpti_ActivityGraphTrace",
         "CUpti_ActivityGraphTrace2",
-        &["correlationId", "start", "end", "graphId", "streamId"],
+        &["correlationId", "start", "end", "deviceId", "graphId", "streamId"],
     ),
 ];
 

@@ -89,6 +89,7 @@ pub const KERNEL_SIZE: usize = 208;
 pub const GRAPH_TRACE_CORRELATION_ID: usize = 4;
 pub const GRAPH_TRACE_START: usize = 8;
 pub const GRAPH_TRACE_END: usize = 16;
+pub const GRAPH_TRACE_DEVICE_ID: usize = 24;
 pub const GRAPH_TRACE_GRAPH_ID: usize = 28;
 pub const GRAPH_TRACE_STREAM_ID: usize = 36;
 pub const GRAPH_TRACE_SIZE: usize = 48;

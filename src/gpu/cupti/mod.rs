@@ -14,7 +14,7 @@
 //!
 //! # Order
 //! 1. Attach first: nothing of CUPTI is touched before a real driver has answered.
-//! 2. [`Collector::start`] before the engine captures or instantiates its first graph.
+//! 2. [`Subscription::start`] before the engine captures or instantiates its first graph.
 //! 3. [`ExternalIds::push`] and [`pop`](ExternalIds::pop) around each step's launches.
 //! 4. [`Subscription::poll`] every 100 ms on a thread of ours.
 //!
@@ -40,6 +40,6 @@ mod walk_tests;
 
 pub use find::CuptiFound;
 pub use overlap::{SettledStep, by_overlap};
-pub use subscription::{Collector, Cupti, CuptiOptions, ExternalIds, Stats, Subscription};
+pub use subscription::{Cupti, CuptiOptions, ExternalIds, Stats, Subscription};
 pub use unavailable::CuptiUnavailable;
 pub use walk::GraphTime;

@@ -31,41 +31,10 @@ pub struct CuptiOptions {
     pub library: Option<PathBuf>,
 }
 
-/// The chance to start CUPTI, which is given once: whatever came of it stands.
-///
-/// A refusal (another tool has CUPTI) will not go away while the process lives, and asking again
-/// may disturb that tool, so no second call of `start` calls CUPTI.
-#[derive(Debug)]
-pub struct Collector {
-    options: CuptiOptions,
-    spent: Option<CuptiUnavailable>,
-}
-
-impl Collector {
-    /// Nothing is loaded or called yet.
-    pub fn new(options: CuptiOptions) -> Collector {
-        Collector { options, spent: None }
-    }
-
-    /// [`Subscription::start`] at the first call; afterwards the same error without calling CUPTI.
-    ///
-    /// # Errors
-    /// Those of [`Subscription::start`]; [`InUse`](CuptiUnavailable::InUse) after a success.
-    pub fn start(
-        &mut self,
-        clock: extern "C" fn() -> u64,
-        driver_has_export_table: bool,
-        captured_before: bool,
-    ) -> Result<Subscription, CuptiUnavailable> {
-        if let Some(reason) = self.spent {
-            return Err(reason);
-        }
-        let started =
-            Subscription::start(&self.options, clock, driver_has_export_table, captured_before);
-        self.spent = Some(started.as_ref().err().copied().unwrap_or(CuptiUnavailable::InUse));
-        started
-    }
-}
+/// Asks for buffers whose records are complete.
+const FLUSH_COMPLETED: u32 = 0;
+/// `CUPTI_ACTIVITY_FLAG_FLUSH_FORCED`.
+const FLUSH_FORCED: u32 = 1;
 
 /// `cuptiGetStreamId`.
 type StreamId = unsafe extern "C" fn(CUcontext, CUstream, *mut u32) -> CUptiResult;
@@ -123,7 +92,9 @@ impl Subscription {
     /// `captured_before`: whether the engine captured a graph already.
     ///
     /// # Errors
-    /// Why there will be no graph times; final, see [`Collector`]. What was started is undone.
+    /// Why there will be no graph times. What was started is undone. A [refusal](CuptiUnavailable::Refused)
+    /// will not go away while the process lives, and asking again may disturb the tool that has CUPTI:
+    /// whoever calls this keeps it and asks no more.
     pub fn start(
         options: &CuptiOptions,
         clock: extern "C" fn() -> u64,
@@ -213,9 +184,18 @@ impl Subscription {
     /// the GPU; allocates nothing of its own. A time may come up to three polls late, if its id's
     /// buffer is late.
     pub fn poll(&mut self, sink: &mut dyn FnMut(GraphTime)) {
-        // SAFETY: the callbacks are registered, which is all this needs; 0 asks for completed
-        // buffers without a synchronisation.
-        let code = unsafe { (self.functions.cuptiActivityFlushAll)(0) };
+        self.take(FLUSH_COMPLETED, sink)
+    }
+
+    /// The same for the last time: also takes the buffers that CUPTI is still filling. What has not
+    /// ended on the GPU yet comes without a time and counts as invalid.
+    pub fn finish(&mut self, sink: &mut dyn FnMut(GraphTime)) {
+        self.take(FLUSH_FORCED, sink)
+    }
+
+    fn take(&mut self, flush: u32, sink: &mut dyn FnMut(GraphTime)) {
+        // SAFETY: the callbacks are registered, which is all this needs; neither flag synchronises.
+        let code = unsafe { (self.functions.cuptiActivityFlushAll)(flush) };
         self.flush_errors += u64::from(code != SUCCESS);
         let taken = self.guard.take_full();
         let (functions, walker) = (&self.functions, &mut self.walker);

@@ -40,7 +40,9 @@ const WALKS_MAX: u8 = 3;
 pub struct GraphTime {
     /// `lane << 48 | seq` as pushed around the launch; none if CUPTI gave no id for it.
     pub external: Option<u64>,
-    /// CUPTI's number of the stream.
+    /// CUPTI's number of the device, which is the driver's.
+    pub device: u32,
+    /// CUPTI's number of the stream, unique within its context.
     pub stream: u32,
     /// CUPTI's number of the graph; 0 for a kernel outside any graph.
     pub graph: u32,
@@ -221,6 +223,7 @@ fn is_graph_launch(cbid: u32) -> bool {
 fn graph_trace(record: &[u8]) -> Option<(u32, GraphTime)> {
     let time = GraphTime {
         external: None,
+        device: u32_at(record, GRAPH_TRACE_DEVICE_ID)?,
         stream: u32_at(record, GRAPH_TRACE_STREAM_ID)?,
         graph: u32_at(record, GRAPH_TRACE_GRAPH_ID)?,
         start: u64_at(record, GRAPH_TRACE_START)?,
@@ -233,6 +236,7 @@ fn graph_trace(record: &[u8]) -> Option<(u32, GraphTime)> {
 fn kernel(record: &[u8]) -> Option<(u32, GraphTime)> {
     let time = GraphTime {
         external: None,
+        device: u32_at(record, KERNEL_DEVICE_ID)?,
         stream: u32_at(record, KERNEL_STREAM_ID)?,
         graph: u32_at(record, KERNEL_GRAPH_ID)?,
         start: u64_at(record, KERNEL_START)?,

@@ -128,7 +128,7 @@ fn assert_three_steps(walker: &Walker, times: &[GraphTime]) {
     for (step, time) in (1..).zip(times) {
         let external = Some(5 << 48 | step);
         let (start, end) = (1_000 * step, 1_000 * step + 500);
-        assert_eq!(*time, GraphTime { external, stream: 9, graph: 7, start, end });
+        assert_eq!(*time, GraphTime { external, device: 0, stream: 9, graph: 7, start, end });
     }
     assert_eq!(times.len(), 3);
     // The copies and fills are nobody's: two a step.
