@@ -38,10 +38,12 @@ pub use clock::{Clock, ManualClock};
 #[cfg(feature = "collector")]
 pub use collector::Collector;
 pub use config::{Config, ConfigError, DEFAULT_LISTEN};
+#[cfg(feature = "export")]
+pub use export::Exposition;
 pub use record::{
-    Device, Discard, ErrorType, Launch, OpenStep, Origin, Outcome, Phase, Pool, Preempt, Priority,
-    Reading, Recorder, Request, Role, Series, Settled, Shape, Step, StepClock, StepSource, Stream,
-    Tally, Ticket, Time, Wait,
+    Bystander, Device, Discard, ErrorType, Launch, OpenStep, Origin, Outcome, Phase, Pool, Preempt,
+    Priority, Reading, Recorder, Request, Role, Series, Settled, Shape, Step, StepClock,
+    StepSource, Stream, Tally, Ticket, Time, Wait,
 };
 pub use scope::Stepscope;
 pub use shared::StartError;

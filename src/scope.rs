@@ -193,6 +193,21 @@ impl Stepscope {
         self.shared.scrape(encode)
     }
 
+    /// What a client of `/metrics` that sent this Accept header gets; without one, text 0.0.4. For
+    /// an engine that answers scrapes from its own HTTP server.
+    ///
+    /// ```
+    /// # let scope = stepscope::Stepscope::start(stepscope::Config { listen: None, ..Default::default() })?;
+    /// let answer = scope.exposition(None);
+    /// assert!(answer.content_type.starts_with("text/plain; version=0.0.4"));
+    /// assert!(answer.body.starts_with(b"# HELP "));
+    /// # Ok::<(), stepscope::StartError>(())
+    /// ```
+    #[cfg(feature = "export")]
+    pub fn exposition(&self, accept: Option<&str>) -> crate::export::Exposition {
+        crate::export::exposition(&self.shared, accept)
+    }
+
     /// The last ten minutes in rows of ten seconds.
     pub fn history(&self) -> History {
         let now = self.shared.clock.now();

@@ -12,5 +12,6 @@ mod routes;
 mod server;
 mod text;
 
-pub(crate) use routes::{Exporter, router};
+pub use routes::Exposition;
+pub(crate) use routes::{Exporter, exposition, router};
 pub(crate) use server::Server;

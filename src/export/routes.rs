@@ -182,3 +182,19 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
 fn retry(status: StatusCode) -> Option<[(HeaderName, &'static str); 1]> {
     (status == StatusCode::SERVICE_UNAVAILABLE).then_some([(RETRY_AFTER, "5")])
 }
+
+/// What a client of `/metrics` gets, for an engine that has its own HTTP server.
+#[derive(Clone, Debug)]
+pub struct Exposition {
+    /// Goes into the answer's `Content-Type`.
+    pub content_type: &'static str,
+    /// The answer's body.
+    pub body: Vec<u8>,
+}
+
+/// One scrape in the format that the Accept header asks for.
+pub(crate) fn exposition(shared: &Shared, accept: Option<&str>) -> Exposition {
+    let format = negotiate::format(accept, shared.config.native_histograms);
+    let body = shared.scrape(|snapshot| encode(&shared.config, snapshot, format));
+    Exposition { content_type: format.content_type(), body }
+}

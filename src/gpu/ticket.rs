@@ -91,8 +91,8 @@ impl StepTicket {
         self.lane
     }
 
-    /// As the seven words that a recorder carries.
-    pub(super) fn into_words(self) -> Ticket {
+    /// As the seven words that a recorder carries, and that C keeps.
+    pub fn into_words(self) -> Ticket {
         let info = self.info;
         let small = u64::from(self.lane)
             | (self.state as u64) << 16
@@ -111,7 +111,7 @@ impl StepTicket {
     }
 
     /// Back from the words. Words that no ticket made are a void one.
-    pub(super) fn from_words(words: &Ticket) -> StepTicket {
+    pub fn from_words(words: &Ticket) -> StepTicket {
         let [seq, prev, tag, host_begin, whose, small, amounts] = words.0;
         let state = match (small >> 16) as u8 {
             1 => State::Open,

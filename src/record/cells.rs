@@ -52,6 +52,8 @@ const _: () = assert!(size_of::<Row>() == 384);
 pub(crate) struct Cells {
     rows: Box<[Row]>,
     invalid: [AtomicU64; labels::INVALID.len()],
+    /// Verbs refused on a wrong thread: the one cell that others than the recorder's thread add to.
+    wrong_thread: AtomicU64,
     pub(crate) levels: CachePadded<Levels>,
     pub(crate) ring: CachePadded<RingCounts>,
 }
@@ -86,6 +88,9 @@ pub(crate) struct RingCounts {
     pub(crate) dropped_samples: AtomicU64,
 }
 
+/// Place of `thread` among the reasons of `labels::INVALID`.
+const WRONG_THREAD: usize = labels::INVALID.len() - 1;
+
 /// Adds to a cell that only this thread stores to.
 #[inline(always)]
 pub(crate) fn bump(cell: &AtomicU64, by: u64) {
@@ -100,6 +105,7 @@ impl Cells {
                 .map(|_| Row(std::array::from_fn(|_| AtomicU64::new(0))))
                 .collect(),
             invalid: Default::default(),
+            wrong_thread: AtomicU64::new(0),
             levels: Default::default(),
             ring: Default::default(),
         }
@@ -135,7 +141,17 @@ impl Cells {
         self.rows.get(class).and_then(|r| r.0.get(cell)).map_or(0, |c| c.load(Ordering::Acquire))
     }
 
+    /// A verb was refused on a thread that is not the recorder's; any thread may say so.
+    #[cold]
+    pub(crate) fn refused_thread(&self) {
+        self.wrong_thread.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn invalid_count(&self, reason: usize) -> u64 {
-        self.invalid.get(reason).map_or(0, |c| c.load(Ordering::Relaxed))
+        let from_others = match reason {
+            WRONG_THREAD => self.wrong_thread.load(Ordering::Relaxed),
+            _ => 0,
+        };
+        self.invalid.get(reason).map_or(0, |c| c.load(Ordering::Relaxed)) + from_others
     }
 }

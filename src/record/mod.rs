@@ -25,7 +25,7 @@ mod tests;
 pub(crate) use self::core::{SAMPLE_NS_MAX, Settings};
 pub(crate) use device::DeviceCells;
 pub use device::{Device, Reading, Tally};
-pub use recorder::Recorder;
+pub use recorder::{Bystander, Recorder};
 pub use request::{Pool, Priority, Request, Series, Stream};
 pub use step::{Launch, OpenStep, Phase, Settled, Shape, Step, StepClock, StepSource, Ticket};
 pub use time::{Origin, Time};

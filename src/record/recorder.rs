@@ -356,6 +356,40 @@ impl Recorder {
     }
 }
 
+/// For skins of other languages, whose compiler does not hold what Rust's types do.
+impl Recorder {
+    /// A verb was given what the types would not allow, such as a step at another point of its life
+    /// or an unknown word: counted as `order`.
+    pub fn refuse(&mut self) {
+        if let Some(core) = &self.core {
+            core.invalid(Invalid::Order)
+        }
+    }
+
+    /// Lets any thread count that it was refused.
+    pub fn bystander(&self) -> Bystander {
+        Bystander(self.core.as_ref().map(|core| core.out.cells.clone()))
+    }
+}
+
+/// Counts verbs that were refused because another thread than the recorder's called them.
+pub struct Bystander(Option<Arc<Cells>>);
+
+impl Bystander {
+    /// One verb was refused: counted as `thread`.
+    pub fn refuse(&self) {
+        if let Some(cells) = &self.0 {
+            cells.refused_thread()
+        }
+    }
+}
+
+impl std::fmt::Debug for Bystander {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bystander").finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Recorder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Recorder").field("enabled", &self.core.is_some()).finish_non_exhaustive()

@@ -111,6 +111,37 @@ pub struct OpenStep {
     pub(crate) ticket: Option<Ticket>,
 }
 
+impl OpenStep {
+    /// As plain words, for callers that keep steps where no destructor runs: C.
+    pub fn into_words(self) -> [u64; 10] {
+        let mut words = [0; 10];
+        let has_ticket = self.ticket.is_some();
+        let flags = u64::from(self.work) << 32 | u64::from(has_ticket) << 33;
+        words[..3].copy_from_slice(&shape_into_words(self.begin, self.shape, flags));
+        words[3..].copy_from_slice(&self.ticket.unwrap_or_default().0);
+        words
+    }
+
+    /// Back from the words. Any words are a step; a device clock refuses a ticket it never made.
+    pub fn from_words(words: [u64; 10]) -> OpenStep {
+        let [at, positions, rest, ticket @ ..] = words;
+        let (begin, shape) = shape_from_words(at, positions, rest);
+        let ticket = (rest >> 33 & 1 == 1).then_some(Ticket(ticket));
+        OpenStep { begin, shape, work: rest >> 32 & 1 == 1, ticket }
+    }
+}
+
+fn shape_into_words(begin: Time, shape: Shape, flags: u64) -> [u64; 3] {
+    let positions = u64::from(shape.prefills) | u64::from(shape.prefill_tokens) << 32;
+    [begin.0, positions, u64::from(shape.decodes) | flags]
+}
+
+fn shape_from_words(begin: u64, positions: u64, rest: u64) -> (Time, Shape) {
+    let prefill_tokens = (positions >> 32) as u32;
+    let shape = Shape { prefills: positions as u32, prefill_tokens, decodes: rest as u32 };
+    (Time(begin), shape)
+}
+
 /// A step whose results are on the host: what [`Recorder::tokens`](crate::Recorder::tokens) takes.
 #[derive(Debug)]
 pub struct Step {
@@ -141,11 +172,49 @@ impl Step {
         self.source
     }
 
+    /// As plain words, for callers that keep steps where no destructor runs: C.
+    pub fn into_words(self) -> [u64; 4] {
+        let flags = (self.source as u64) << 32;
+        let [begin, positions, rest] = shape_into_words(self.begin, self.shape, flags);
+        [begin, positions, rest, self.time.0]
+    }
+
+    /// Back from the words. Any words are a step.
+    pub fn from_words([begin, positions, rest, time]: [u64; 4]) -> Step {
+        let (begin, shape) = shape_from_words(begin, positions, rest);
+        let source = match (rest >> 32) as u8 {
+            0 => StepSource::Gpu,
+            2 => StepSource::Simulated,
+            _ => StepSource::Host,
+        };
+        Step { time: Time(time), begin, shape, source }
+    }
+
     /// A step at a given time, without a recorder: for benches.
     #[doc(hidden)]
     #[inline(always)]
     pub const fn bench_at(time: Time) -> Step {
         let shape = Shape { prefills: 0, prefill_tokens: 0, decodes: 0 };
         Step { time, begin: time, shape, source: StepSource::Host }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_survives_its_words() {
+        let shape = Shape { prefills: u32::MAX, prefill_tokens: 7, decodes: u32::MAX - 1 };
+        for (work, ticket) in [(true, None), (false, Some([1, 2, 3, 4, 5, 6, u64::MAX]))] {
+            let open = || OpenStep { begin: Time(9), shape, work, ticket: ticket.map(Ticket) };
+            let back = OpenStep::from_words(open().into_words());
+            assert_eq!(format!("{back:?}"), format!("{:?}", open()));
+        }
+        for source in [StepSource::Gpu, StepSource::Host, StepSource::Simulated] {
+            let step = || Step { time: Time(u64::MAX), begin: Time(3), shape, source };
+            let back = Step::from_words(step().into_words());
+            assert_eq!(format!("{back:?}"), format!("{:?}", step()));
+        }
     }
 }

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Builds the library and the example from a clean checkout, and runs it. The last line is JSON.
+# LIBSTEPSCOPE names a folder with libstepscope.so instead of building one.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$(cd "$here/../.." && pwd)
+if [ -z "${LIBSTEPSCOPE:-}" ]; then
+    (cd "$root" && cargo build -q --release --locked -p stepscope-capi)
+    LIBSTEPSCOPE=${CARGO_TARGET_DIR:-$root/target}/release
+fi
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+# Programs ask for the name that an installed library has.
+ln -s "$LIBSTEPSCOPE/libstepscope.so" "$out/libstepscope.so.0"
+ln -s libstepscope.so.0 "$out/libstepscope.so"
+"${CXX:-c++}" -std=c++17 -O2 -Wall -Wextra -Werror -pedantic -I "$root/capi/include" "$here/engine.cpp" \
+    -o "$out/engine" -L "$out" -lstepscope
+LD_LIBRARY_PATH="$out" "$out/engine"
