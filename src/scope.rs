@@ -17,6 +17,12 @@ const DROP_PATIENCE: Duration = Duration::from_millis(100);
 ///
 /// Dropping it stops its threads; recorders that outlive it go on without harm and record nothing
 /// that anybody reads.
+///
+/// # Fork
+/// Start it after the fork, in the process that serves. A child that is forked later has none of its
+/// threads: there it is a shell. Verbs are as cheap and as harmless as ever and reach nobody, readers
+/// see an empty scope, dropping it waits for nothing, and a new one can be started beside it. The
+/// child keeps a copy of the listening socket until it ends or calls `exec`.
 pub struct Stepscope {
     pub(crate) shared: Arc<Shared>,
     thread: Option<AggregateThread>,
@@ -259,6 +265,12 @@ impl Stepscope {
     }
 
     fn stop(&mut self, patience: Duration) {
+        if self.shared.is_forked() {
+            // The threads are the parent's, and so are the locks that they may have held.
+            #[cfg(feature = "export")]
+            std::mem::forget(self.server.take());
+            return std::mem::forget(self.thread.take());
+        }
         if self.shared.stage() == Stage::Ready {
             self.shared.set_stage(Stage::Draining)
         }

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::snapshot::Snapshot;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Why a [`Stepscope`](crate::Stepscope) did not start.
@@ -45,6 +45,11 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     aggregator: Arc<Mutex<Aggregator>>,
+    /// The process that started it. A forked child has none of its threads, and a lock that one of
+    /// them held stays held there.
+    process: u32,
+    /// What a forked child has instead of the aggregator: an empty one.
+    childs: OnceLock<Mutex<Aggregator>>,
     pub(crate) pulse: Arc<Pulse>,
     stage: AtomicU8,
     /// What `/readyz` said last.
@@ -60,6 +65,8 @@ impl Shared {
             config,
             clock,
             aggregator: Arc::new(Mutex::new(aggregator)),
+            process: std::process::id(),
+            childs: OnceLock::new(),
             pulse,
             stage: AtomicU8::new(Stage::Starting as u8),
             was_ready: AtomicBool::new(true),
@@ -72,10 +79,21 @@ impl Shared {
             .map_err(StartError::Thread)
     }
 
+    /// Is this a forked child of the process that started it?
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
     /// The aggregator. Never taken on an engine thread once its recorder exists.
     pub(crate) fn aggregator(&self) -> MutexGuard<'_, Aggregator> {
+        let new = || Aggregator::new(&self.config, self.clock.now(), self.pulse.clone());
+        let aggregator = if self.is_forked() {
+            self.childs.get_or_init(|| Mutex::new(new()))
+        } else {
+            &self.aggregator
+        };
         // A panic in a reader must not silence all others: the data is counters, never half-valid.
-        self.aggregator.lock().unwrap_or_else(PoisonError::into_inner)
+        aggregator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stage(&self) -> Stage {

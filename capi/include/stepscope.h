@@ -587,6 +587,8 @@ extern "C" {
 #endif // __cplusplus
 
 // Starts a scope: one thread that aggregates and one that answers HTTP (`stepscope_config.listen`).
+// Start it after a fork, in the process that serves. In a child that is forked later it is a shell:
+// verbs reach nobody, readers see an empty scope, nothing waits, and a new scope may be started.
 // `config` NULL = all defaults. On failure `*out` is NULL, which every function accepts, so an
 // engine may log `stepscope_last_error` and serve on.
 //
@@ -1001,8 +1003,7 @@ stepscope_status stepscope_lane_id(const struct stepscope_lane *lane, uint16_t *
 //
 // Thread: the lane's, with the engine's context current.
 stepscope_status stepscope_lane_begin(const struct stepscope_lane *lane,
-                                      uint32_t requests,
-                                      uint32_t tokens,
+                                      struct stepscope_shape shape,
                                       struct stepscope_ticket *out);
 
 // Marks the end, directly after the step's last launch and before the engine's own event.
@@ -1165,8 +1166,11 @@ const char *stepscope_version(void);
 // Sends the log of all scopes to `log`, lines as important as `least` or more; NULL = no log, as at
 // the start. When it returns, the callback before is not running and will not be called again.
 //
-// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`.
-stepscope_status stepscope_set_log(stepscope_log log, void *user, stepscope_log_level least);
+// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`; so does a forked child
+// if the callback was running at the fork, and it has no log then.
+stepscope_status stepscope_set_log(stepscope_log log,
+                                   void *user,
+                                   stepscope_log_level least);
 
 #ifdef __cplusplus
 }  // extern "C"

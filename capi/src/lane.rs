@@ -1,12 +1,12 @@
 //! `stepscope_lane`: the steps of one CUDA stream, for a recorder or for the engine itself.
 
 use crate::gpu::{stepscope_gpu, stream};
+use crate::step::stepscope_shape;
 use crate::ticket::stepscope_ticket;
 use crate::wall::*;
 use crate::words::*;
 use std::ffi::c_void;
-use stepscope_rs::Phase;
-use stepscope_rs::gpu::{CaptureError, DeviceHandle, Lane, LaneError, Point, StepInfo};
+use stepscope_rs::gpu::{CaptureError, DeviceHandle, Lane, LaneError, Point};
 
 /// The steps of one CUDA stream.
 pub struct stepscope_lane {
@@ -138,15 +138,13 @@ pub unsafe extern "C" fn stepscope_lane_id(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stepscope_lane_begin(
     lane: *const stepscope_lane,
-    requests: u32,
-    tokens: u32,
+    shape: stepscope_shape,
     out: *mut stepscope_ticket,
 ) -> stepscope_status {
     // SAFETY: as the header asks.
     status(|| unsafe {
         let place = need_mut(out, "the place for the ticket")?;
-        let info = StepInfo { requests, tokens, phase: Phase::Decode, graph: false };
-        *place = stepscope_ticket::of(on(lane, |lane| lane.begin(info))?);
+        *place = stepscope_ticket::of(on(lane, |lane| lane.begin(shape.get().into()))?);
         Ok(())
     })
 }

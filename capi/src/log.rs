@@ -5,6 +5,7 @@ use crate::words::*;
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Once, PoisonError, RwLock};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -30,6 +31,15 @@ unsafe impl Send for Sink {}
 unsafe impl Sync for Sink {}
 
 static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+
+/// The process that asked for a log first; 0 = none did.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
+
+/// In a forked child a thread of the parent's may hold the lock for ever.
+fn is_forked() -> bool {
+    let first = PROCESS.load(Ordering::Relaxed);
+    first != 0 && first != std::process::id()
+}
 
 thread_local! {
     /// This thread is inside the callback.
@@ -57,7 +67,8 @@ pub extern "C" fn stepscope_version() -> *const c_char {
 /// Sends the log of all scopes to `log`, lines as important as `least` or more; NULL = no log, as at
 /// the start. When it returns, the callback before is not running and will not be called again.
 ///
-/// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`.
+/// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`; so does a forked child
+/// if the callback was running at the fork, and it has no log then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stepscope_set_log(
     log: stepscope_log,
@@ -71,7 +82,13 @@ pub unsafe extern "C" fn stepscope_set_log(
         }
         subscribe();
         let sink = log.map(|log| Sink { log, user, least });
-        *SINK.write().unwrap_or_else(PoisonError::into_inner) = sink;
+        if is_forked() {
+            let text = "the log was in use when this process was forked";
+            let busy = |_| Refusal::new(STEPSCOPE_ERROR_BUSY, text);
+            *SINK.try_write().map_err(busy)? = sink
+        } else {
+            *SINK.write().unwrap_or_else(PoisonError::into_inner) = sink
+        }
         Ok(())
     })
 }
@@ -80,6 +97,7 @@ pub unsafe extern "C" fn stepscope_set_log(
 fn subscribe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        PROCESS.store(std::process::id(), Ordering::Relaxed);
         // Only a second subscriber in this library could refuse it.
         let _ = tracing::subscriber::set_global_default(Lines);
     })
@@ -120,8 +138,9 @@ impl Subscriber for Lines {
 }
 
 fn say(event: &Event<'_>) {
-    let sink = SINK.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(sink) = *sink else { return };
+    // Only who changes the log keeps it for himself, and in a forked child he may be gone.
+    let sink = if is_forked() { SINK.try_read().ok() } else { SINK.read().ok() };
+    let Some(Some(sink)) = sink.as_deref() else { return };
     let level = level(event.metadata().level());
     if level <= sink.least {
         let mut line = Line(String::new());

@@ -3,7 +3,8 @@
 use crate::scope::{self, stepscope_scope};
 use crate::wall::*;
 use crate::words::*;
-use std::ffi::{c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
+use std::sync::OnceLock;
 use stepscope_rs::snapshot::{Labels, Snapshot};
 use stepscope_rs::{catalog, health};
 
@@ -113,16 +114,11 @@ pub unsafe extern "C" fn stepscope_metrics_write(
 
 /// A content type as a text of C's that lives for ever.
 fn constant(content_type: &str) -> *const c_char {
-    use std::sync::Mutex;
-    static KNOWN: Mutex<Vec<std::ffi::CString>> = Mutex::new(vec![]);
+    static KNOWN: [OnceLock<CString>; 8] = [const { OnceLock::new() }; 8];
     let wanted = c_text(content_type);
-    let mut known = KNOWN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    // There are three. The bytes of a `CString` do not move when the list grows.
-    if let Some(there) = known.iter().find(|text| **text == wanted) {
-        return there.as_ptr();
-    }
-    known.push(wanted);
-    known.last().map_or(c"".as_ptr(), |text| text.as_ptr())
+    // There are three. No lock: in a forked child it might be held for ever.
+    let same = KNOWN.iter().map(|place| place.get_or_init(|| wanted.clone()));
+    same.into_iter().find(|text| **text == wanted).map_or(c"".as_ptr(), |text| text.as_ptr())
 }
 
 /// The exposition as text 0.0.4 in the caller's buffer, with a zero byte behind it. `*needed` (may

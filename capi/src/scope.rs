@@ -5,7 +5,8 @@ use crate::config::stepscope_config;
 use crate::wall::*;
 use crate::words::*;
 use std::ffi::c_char;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock, TryLockError};
 use std::time::Duration;
 use stepscope_rs::{Class, Pool, Priority, Series, StartError, Stepscope, Time};
 
@@ -13,6 +14,42 @@ use stepscope_rs::{Class, Pool, Priority, Series, StartError, Stepscope, Time};
 pub struct stepscope_scope {
     /// `None` once it was shut down.
     scope: RwLock<Option<Stepscope>>,
+    /// The process that started it.
+    process: u32,
+    /// A forked child shut its copy down: there the lock may be held for ever.
+    childs_end: AtomicBool,
+}
+
+impl stepscope_scope {
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+
+    /// Runs a body with the scope, unless it was shut down.
+    fn with<R>(&self, body: impl FnOnce(&Stepscope) -> R) -> Option<R> {
+        let scope = if !self.is_forked() {
+            self.scope.read().unwrap_or_else(PoisonError::into_inner)
+        } else if self.childs_end.load(Ordering::Acquire) {
+            return None;
+        } else {
+            match self.scope.try_read() {
+                Ok(scope) => scope,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // The parent was ending it.
+                Err(TryLockError::WouldBlock) => return None,
+            }
+        };
+        scope.as_ref().map(body)
+    }
+
+    /// Ends it; false = it was ended before.
+    fn end(&self, patience: Duration) -> bool {
+        if self.is_forked() {
+            return !self.childs_end.swap(true, Ordering::AcqRel);
+        }
+        let scope = self.scope.write().unwrap_or_else(PoisonError::into_inner).take();
+        scope.map(|scope| scope.shutdown(patience)).is_some()
+    }
 }
 
 /// A class of requests (endpoint and priority). Plain data; the zeroed one is the class `other`.
@@ -86,9 +123,8 @@ pub(crate) unsafe fn with<R>(
 ) -> Result<R, Refusal> {
     // SAFETY: the caller's promise.
     let handle = unsafe { need(scope, "the scope") }?;
-    let scope = handle.scope.read().unwrap_or_else(PoisonError::into_inner);
     let ended = || Refusal::new(STEPSCOPE_ERROR_ENDED, "the scope was shut down");
-    body(scope.as_ref().ok_or_else(ended)?)
+    handle.with(body).ok_or_else(ended)?
 }
 
 /// Tells it something that cannot fail.
@@ -114,10 +150,13 @@ fn start(config: stepscope_rs::Config) -> Result<stepscope_scope, Refusal> {
         _ => STEPSCOPE_ERROR_INVALID,
     };
     let scope = Stepscope::start(config).map_err(|why| Refusal::new(status(&why), why))?;
-    Ok(stepscope_scope { scope: RwLock::new(Some(scope)) })
+    let (process, childs_end) = (std::process::id(), AtomicBool::new(false));
+    Ok(stepscope_scope { scope: RwLock::new(Some(scope)), process, childs_end })
 }
 
 /// Starts a scope: one thread that aggregates and one that answers HTTP (`stepscope_config.listen`).
+/// Start it after a fork, in the process that serves. In a child that is forked later it is a shell:
+/// verbs reach nobody, readers see an empty scope, nothing waits, and a new scope may be started.
 /// `config` NULL = all defaults. On failure `*out` is NULL, which every function accepts, so an
 /// engine may log `stepscope_last_error` and serve on.
 ///
@@ -145,10 +184,8 @@ pub unsafe extern "C" fn stepscope_shutdown(
     status(|| {
         // SAFETY: as the header asks.
         let handle = unsafe { need(scope, "the scope") }?;
-        let taken = handle.scope.write().unwrap_or_else(PoisonError::into_inner).take();
         let ended = || Refusal::new(STEPSCOPE_ERROR_ENDED, "the scope was shut down before");
-        taken.ok_or_else(ended)?.shutdown(Duration::from_millis(patience_ms.into()));
-        Ok(())
+        handle.end(Duration::from_millis(patience_ms.into())).then_some(()).ok_or_else(ended)
     })
 }
 

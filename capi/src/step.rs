@@ -27,6 +27,13 @@ pub struct stepscope_shape {
     pub decodes: u32,
 }
 
+impl stepscope_shape {
+    pub(crate) fn get(self) -> Shape {
+        let stepscope_shape { prefills, prefill_tokens, decodes } = self;
+        Shape { prefills, prefill_tokens, decodes }
+    }
+}
+
 /// Most sequences that one call of `stepscope_tokens` takes.
 pub const STEPSCOPE_BATCH_MAX: usize = 1_048_576;
 
@@ -85,12 +92,10 @@ pub unsafe extern "C" fn stepscope_begin_step(
     at_ns: u64,
     shape: stepscope_shape,
 ) -> stepscope_step {
-    let stepscope_shape { prefills, prefill_tokens, decodes } = shape;
-    let shape = Shape { prefills, prefill_tokens, decodes };
     // SAFETY: as the header asks.
     unsafe {
         verb(recorder, NO_STEP, |r| {
-            stepscope_step::open(r.begin_step(Time::from_nanos(at_ns), shape))
+            stepscope_step::open(r.begin_step(Time::from_nanos(at_ns), shape.get()))
         })
     }
 }

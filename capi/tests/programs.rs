@@ -138,6 +138,32 @@ fn a_library_that_is_closed_and_opened_again_goes_on() {
 }
 
 #[test]
+fn an_engine_in_c_stamps_its_steps_on_the_gpu() {
+    let folder = TempDir::new("gpu");
+    let program = folder.path().join("gpu");
+    for (name, flags) in [
+        ("cc", &["-ldl"][..]),
+        ("gcc", &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
+    ] {
+        let Some(compiler) = first_tool(&[name]) else { continue };
+        let build = Build { compiler, standard: "c11", flags, linked_static: false };
+        build.compile(&root().join("tests/c/gpu.c"), &program);
+        let driver = library().join("libfake_cuda.so");
+        let out = done("gpu.c", run(&program).arg(driver).env("LSAN_OPTIONS", "exitcode=23"));
+        assert_eq!(String::from_utf8(out.stdout).unwrap(), "survived\n")
+    }
+}
+
+#[test]
+fn a_forked_child_may_call_everything_and_hangs_in_nothing() {
+    let folder = TempDir::new("fork");
+    let flags = &["-pthread"];
+    let build = Build { compiler: "cc", standard: "c11", flags, linked_static: false };
+    let said = outcome(&build, &root().join("tests/c/fork.c"), &folder);
+    assert_eq!(said, "survived\n");
+}
+
+#[test]
 fn the_library_names_itself_by_its_interface_and_stays_loaded() {
     if !tool("readelf") {
         return;

@@ -271,13 +271,7 @@ fn pointer(handle: usize) -> *mut c_void {
 
 impl StepClock for Lane {
     fn begin(&mut self, _at: Time, shape: Shape) -> Ticket {
-        let info = StepInfo {
-            requests: shape.prefills.saturating_add(shape.decodes),
-            tokens: shape.prefill_tokens.saturating_add(shape.decodes),
-            phase: shape.phase(),
-            graph: false,
-        };
-        Lane::begin(self, info).into_words()
+        Lane::begin(self, shape.into()).into_words()
     }
 
     fn end(&mut self, ticket: &mut Ticket, how: Launch) {

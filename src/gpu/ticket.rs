@@ -1,7 +1,7 @@
 //! The ticket of a step: plain data that travels with the engine's step and comes back once.
 
 use super::words::Lost;
-use crate::record::{Phase, Ticket};
+use crate::record::{Phase, Shape, Ticket};
 
 /// What rides in a ticket, so that a resolution needs no map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +17,17 @@ pub struct StepInfo {
     pub graph: bool,
 }
 const _: () = assert!(size_of::<StepInfo>() == 12);
+
+impl From<Shape> for StepInfo {
+    fn from(shape: Shape) -> StepInfo {
+        StepInfo {
+            requests: shape.prefills.saturating_add(shape.decodes),
+            tokens: shape.prefill_tokens.saturating_add(shape.decodes),
+            phase: shape.phase(),
+            graph: false,
+        }
+    }
+}
 
 impl Default for StepInfo {
     fn default() -> StepInfo {

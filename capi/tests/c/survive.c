@@ -110,7 +110,7 @@ static void null_everywhere(void) {
     CHECK(stepscope_gpu_clock(NULL, NULL) == null && stepscope_gpu_progress(NULL, 0, NULL) == null);
     CHECK(stepscope_lane_open(NULL, NULL, NULL) == null && stepscope_lane_capture(NULL, NULL, 0) == null);
     CHECK(stepscope_lane_device_handle(NULL, NULL) == null && stepscope_lane_id(NULL, NULL) == null);
-    CHECK(stepscope_lane_begin(NULL, 1, 1, NULL) == null && stepscope_lane_end(NULL, NULL, 0) == null);
+    CHECK(stepscope_lane_begin(NULL, DECODE, NULL) == null && stepscope_lane_end(NULL, NULL, 0) == null);
     CHECK(stepscope_lane_abandon(NULL, NULL) == null);
     CHECK(stepscope_set_log(NULL, NULL, 0) == STEPSCOPE_OK);
     CHECK(strlen(stepscope_last_error()) > 0 && strlen(stepscope_version()) > 0 && stepscope_now() > 0);
