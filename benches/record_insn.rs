@@ -11,7 +11,7 @@ mod counted {
     use gungraun::{Callgrind, EventKind};
     use std::hint::black_box;
     use stepscope::{Recorder, Request, Step};
-    use stepscope_benches::{Bench, CASES};
+    use stepscope_benches::{Bench, CASES, CBench, RING_EVENTS};
 
     /// A case in its steady state: the batch has emitted before, the next step is prepared.
     fn ready(name: &str) -> (Box<Bench>, Step) {
@@ -46,6 +46,27 @@ mod counted {
         bench
     }
 
+    /// The same batch as `equal_*`, in an engine in C.
+    fn ready_in_c(batch: usize) -> (Box<CBench>, Vec<u32>) {
+        let mut bench = Box::new(CBench::new(batch, RING_EVENTS as u32));
+        for _ in 0..16 {
+            bench.prepare();
+            bench.tokens(&vec![1; batch]);
+            bench.drain()
+        }
+        bench.prepare();
+        (bench, vec![1; batch])
+    }
+
+    // At most 1.3 of what Rust may cost.
+    #[library_benchmark]
+    #[bench::equal_64(args = (64), setup = ready_in_c, config = limit(16 * 64 * 13 / 10))]
+    #[bench::equal_256(args = (256), setup = ready_in_c, config = limit(13 * 256 * 13 / 10))]
+    fn tokens_in_c((mut bench, accepted): (Box<CBench>, Vec<u32>)) -> Box<CBench> {
+        bench.tokens(&accepted);
+        bench
+    }
+
     fn disabled() -> Box<(Recorder, Request, Step)> {
         let step = Step::bench_at(stepscope::Time::from_nanos(5));
         Box::new((Recorder::disabled(), Request::empty(), step))
@@ -59,7 +80,7 @@ mod counted {
         given
     }
 
-    library_benchmark_group!(name = record, benchmarks = [tokens, disabled_verb]);
+    library_benchmark_group!(name = record, benchmarks = [tokens, tokens_in_c, disabled_verb]);
     gungraun::main!(library_benchmark_groups = record);
 
     pub(super) fn run() {

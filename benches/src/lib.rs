@@ -3,6 +3,9 @@
 //! A case is a batch of decoding sequences that all emit in every step. What varies is how much of
 //! the batch is alike, because that is what the cost of `tokens` follows.
 
+mod c;
+
+pub use c::CBench;
 use std::path::PathBuf;
 use std::time::Duration;
 use stepscope::{
@@ -13,7 +16,7 @@ use stepscope::{
 /// Time between two steps of a case.
 const STEP_NS: u64 = 10_000_000;
 /// Holds the worst case (one event per token) of a whole measuring round.
-const RING_EVENTS: usize = 16_384;
+pub const RING_EVENTS: usize = 16_384;
 
 /// One kind of batch.
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +155,15 @@ impl Bench {
     pub fn skip(&mut self) {
         for req in &mut self.reqs {
             req.bench_reset(self.now)
+        }
+    }
+
+    /// The same, one call a sequence.
+    #[inline(never)]
+    pub fn token_by_token(&mut self, step: &Step) {
+        let accepted = &self.accepted[self.steps % 16];
+        for (req, accepted) in self.reqs.iter_mut().zip(accepted) {
+            self.rec.token(step, req, *accepted)
         }
     }
 
