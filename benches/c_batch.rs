@@ -11,7 +11,9 @@
 
 use serde::Serialize;
 use std::time::Instant;
-use stepscope_benches::{Bench, CBench, RING_EVENTS, equal, processor, unix_seconds, write_json};
+use stepscope_benches::{
+    Bench, CBench, RING_EVENTS, arguments, equal, is_smoke, processor, unix_seconds, write_json,
+};
 
 const ROUND_TOKENS: usize = 6_000;
 
@@ -101,9 +103,8 @@ impl Pair {
 }
 
 fn main() -> std::io::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    // `cargo test` runs benches without `--bench`: then it is only a smoke test.
-    let smoke = !std::env::args().any(|arg| arg == "--bench");
+    let args = arguments();
+    let smoke = is_smoke();
     let rounds = if smoke { 1 } else { args.first().and_then(|n| n.parse().ok()).unwrap_or(200) };
     let mut pairs = [
         Pair::new("batch 256", 256, false),

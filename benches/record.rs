@@ -12,7 +12,8 @@ use std::hint::black_box;
 use std::time::Instant;
 use stepscope::{Class, Outcome, Pool, Preempt, Recorder, Shape, Step, Time, Wait};
 use stepscope_benches::{
-    Bench, CASES, Case, processor, quiet_scope, recorder, unix_seconds, write_json,
+    Bench, CASES, Case, arguments, is_smoke, processor, quiet_scope, recorder, unix_seconds,
+    write_json,
 };
 
 /// Tokens in one round of a case: enough for the clock, few enough for the ring.
@@ -37,9 +38,8 @@ struct Row {
 }
 
 fn main() -> std::io::Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
-    // `cargo test` runs benches without `--bench`: then it is only a smoke test.
-    let smoke = !std::env::args().any(|arg| arg == "--bench");
+    let args = arguments();
+    let smoke = is_smoke();
     let filter = args.first().cloned().unwrap_or_default();
     let rounds = if smoke { 1 } else { args.get(1).and_then(|n| n.parse().ok()).unwrap_or(60) };
     let tokens = measure_tokens(&filter, rounds);

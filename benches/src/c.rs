@@ -2,7 +2,7 @@
 //! engine in C would have it, with the requests in the engine's own structs.
 #![allow(unsafe_code)] // Calls a C interface.
 
-use crate::STEP_NS;
+use crate::cases::STEP_NS;
 use libloading::Library;
 use std::ffi::{c_char, c_void};
 use std::ptr::{null, null_mut};
