@@ -14,6 +14,8 @@ pub mod config;
 pub mod device;
 pub mod gpu;
 pub mod lane;
+#[cfg(test)]
+mod layouts;
 pub mod log;
 pub mod read;
 pub mod record;

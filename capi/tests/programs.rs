@@ -154,26 +154,6 @@ fn an_engine_in_c_stamps_its_steps_on_the_gpu() {
     }
 }
 
-/// Two engines that know nothing of each other, in one process.
-#[test]
-fn two_plugins_with_a_copy_each_keep_their_numbers_apart() {
-    let folder = TempDir::new("plugins");
-    let (sources, host) = (root().join("tests/c"), folder.path().join("plugins"));
-    let plugin = |name: &str| {
-        let to = folder.path().join(name);
-        let flags = &["-shared", "-fPIC", "-Wl,--exclude-libs,ALL"];
-        let build = Build { compiler: "cc", standard: "c11", flags, linked_static: true };
-        build.compile(&sources.join("plugin.c"), &to);
-        to
-    };
-    let plugins = [plugin("one.so"), plugin("two.so")];
-    let flags = &["-ldl", "-lpthread"];
-    let build = Build { compiler: "cc", standard: "c11", flags, linked_static: false };
-    build.compile(&sources.join("plugins.c"), &host);
-    let out = done("plugins", run(&host).args(plugins));
-    assert_eq!(String::from_utf8(out.stdout).unwrap(), "survived\n")
-}
-
 #[test]
 fn a_forked_child_may_call_everything_and_hangs_in_nothing() {
     let folder = TempDir::new("fork");

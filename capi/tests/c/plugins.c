@@ -1,45 +1,43 @@
-// A host that loads two plugins, each with its own copy of the library, and lets both serve at once.
-#define _POSIX_C_SOURCE 200809L
+// Loads two plugins where each sees the other's symbols: each must call the copy of its own. Runs them at
+// the same time, closes them and opens them again.
 #include <dlfcn.h>
-#include <pthread.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
-typedef struct plugin {
-    double (*serve)(uint64_t);
-    uint64_t requests;
-    double counted;
-} plugin;
-
-static void *run(void *arg) {
-    plugin *p = arg;
-    p->counted = p->serve(p->requests);
-    return NULL;
+static int call(void *plugin, const char *name, unsigned with) {
+    int (*function)(unsigned) = NULL;
+    void *symbol = dlsym(plugin, name);
+    memcpy(&function, &symbol, sizeof function);
+    return function == NULL ? 99 : function(with);
 }
 
-int main(int argc, char **argv) {
-    plugin plugins[2] = {{NULL, 100, 0}, {NULL, 20000, 0}};
-    pthread_t threads[2];
-    if (argc != 3)
-        return 2;
-    for (int i = 0; i < 2; i++) {
-        void *library = dlopen(argv[1 + i], RTLD_NOW | RTLD_GLOBAL);
-        void *found = library == NULL ? NULL : dlsym(library, "serve");
-        if (found == NULL)
-            return fprintf(stderr, "%s\n", dlerror()), 1;
-        if (dlsym(library, "stepscope_start") != NULL)
-            return fputs("the plugin shows its copy to others\n", stderr), 1;
-        memcpy(&plugins[i].serve, &found, sizeof found);
-    }
-    if (plugins[0].serve == plugins[1].serve)
-        return fputs("it is one plugin\n", stderr), 1;
-    for (int i = 0; i < 2; i++)
-        pthread_create(&threads[i], NULL, run, &plugins[i]);
-    for (int i = 0; i < 2; i++) {
-        pthread_join(threads[i], NULL);
-        if (plugins[i].counted != (double)plugins[i].requests)
-            return fprintf(stderr, "plugin %d counted %g\n", i, plugins[i].counted), 1;
+static const char *copy(void *plugin) {
+    const char *(*function)(void) = NULL;
+    void *symbol = dlsym(plugin, "plugin_copy");
+    memcpy(&function, &symbol, sizeof function);
+    return function == NULL ? NULL : function();
+}
+
+int main(int count, char **names) {
+    void *plugins[3] = {0};
+    if (count != 3)
+        return fputs("usage: plugins ONE TWO\n", stderr), 1;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 1; i < 3; i++) {
+            plugins[i] = dlopen(names[i], RTLD_NOW | RTLD_GLOBAL);
+            if (plugins[i] == NULL)
+                return fprintf(stderr, "%s\n", dlerror()), 1;
+            int failed = call(plugins[i], "plugin_run", 10U * (unsigned)i);
+            if (failed)
+                return fprintf(stderr, "%s: %d\n", names[i], failed), 1;
+        }
+        if (copy(plugins[1]) == copy(plugins[2]))
+            return fputs("both call the same copy\n", stderr), 1;
+        for (int i = 1; i < 3; i++) {
+            if (call(plugins[i], "plugin_stop", 0) != 0)
+                return 1;
+            dlclose(plugins[i]);
+        }
     }
     puts("survived");
     return 0;

@@ -124,11 +124,10 @@ fn soname_folder() -> PathBuf {
     library
 }
 
-/// Symbols, numbers, sizes and offsets, one a line.
+/// Symbols, and what a C compiler reads in the header, one a line.
 pub fn abi() -> BTreeSet<String> {
     let mut lines = symbols();
-    lines.extend(numbers());
-    lines.extend(layouts());
+    lines.extend(read_by_c());
     lines
 }
 
@@ -145,12 +144,12 @@ fn header() -> String {
     std::fs::read_to_string(root().join("include/stepscope.h")).unwrap()
 }
 
-/// The numbers that the header defines, as a C compiler reads them.
-fn numbers() -> BTreeSet<String> {
+/// Names of the numbers that the header defines.
+fn number_names() -> Vec<String> {
     let header = header();
     let defines = header.lines().filter_map(|line| line.strip_prefix("#define STEPSCOPE_"));
     let named = defines.filter_map(|rest| rest.split_once(' '));
-    named.map(|(name, value)| format!("number STEPSCOPE_{name} {value}")).collect()
+    named.map(|(name, _)| format!("STEPSCOPE_{name}")).collect()
 }
 
 /// Structs and their fields, from the header's text.
@@ -174,17 +173,25 @@ fn fields() -> Vec<(String, Vec<String>)> {
     found
 }
 
-/// Sizes and offsets, as a C compiler lays them out.
-fn layouts() -> BTreeSet<String> {
+/// The header's numbers, sizes, alignments, and the fields' offsets and widths, as a C compiler
+/// reads them.
+pub fn read_by_c() -> BTreeSet<String> {
     let folder = TempDir::new("layouts");
     let mut code = String::from("#include \"stepscope.h\"\n#include <stdio.h>\nint main(void) {\n");
     let structs = fields();
     assert!(structs.len() >= 12, "{structs:?}");
+    let mut say = |what: &str, value: String| {
+        code += &format!("printf(\"{what} %lld\\n\", (long long){value});\n");
+    };
+    for name in number_names() {
+        say(&format!("number {name}"), format!("({name})"))
+    }
     for (name, fields) in structs {
-        code += &format!("printf(\"size {name} %zu\\n\", sizeof({name}));\n");
+        say(&format!("size {name}"), format!("sizeof({name})"));
+        say(&format!("align {name}"), format!("_Alignof({name})"));
         for field in fields {
-            code +=
-                &format!("printf(\"offset {name}.{field} %zu\\n\", offsetof({name}, {field}));\n")
+            say(&format!("offset {name}.{field}"), format!("offsetof({name}, {field})"));
+            say(&format!("width {name}.{field}"), format!("sizeof((({name} *)0)->{field})"))
         }
     }
     let (source, program) = (folder.path().join("layouts.c"), folder.path().join("layouts"));
