@@ -180,6 +180,7 @@ fn every_lie_is_noticed_and_named() {
         ("drop", ["llm_tbt_seconds", "llm_itl_seconds", "llm_generated_tokens_total"].as_slice()),
         ("shift", &["llm_step_gpu_seconds", "llm_ttft_seconds", "llm_tbt_seconds"]),
         ("swap", &["llm_requests_total", "llm_request_duration_seconds", "llm_ttft_seconds"]),
+        ("mute", &["llm_requests_total", "llm_generated_tokens_total", "llm_ttft_seconds"]),
     ] {
         let output = run(&["--json", "--speed", "max", "--duration", "30", "--sabotage", lie]);
         assert_eq!(output.status.code(), Some(1), "{lie}");

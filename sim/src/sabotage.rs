@@ -13,11 +13,13 @@ pub enum Sabotage {
     Shift,
     /// The two endpoints are swapped.
     Swap,
+    /// Nothing reaches the recorder: it is disabled. What a run costs without recording.
+    Mute,
 }
 
 /// A word that names no sabotage.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no sabotage is called {0:?}; say one of drop, shift, swap")]
+#[error("no sabotage is called {0:?}; say one of drop, shift, swap, mute")]
 pub struct UnknownSabotage(pub String);
 
 impl FromStr for Sabotage {
@@ -28,6 +30,7 @@ impl FromStr for Sabotage {
             "drop" => Ok(Sabotage::Drop),
             "shift" => Ok(Sabotage::Shift),
             "swap" => Ok(Sabotage::Swap),
+            "mute" => Ok(Sabotage::Mute),
             _ => Err(UnknownSabotage(name.into())),
         }
     }

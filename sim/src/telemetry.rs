@@ -46,11 +46,15 @@ impl Telemetry {
         if sabotage == Some(Sabotage::Swap) {
             series.reverse()
         }
-        let mut engine = scope.recorder("engine");
+        let recorder = |name: &str| match sabotage {
+            Some(Sabotage::Mute) => Recorder::disabled(),
+            _ => scope.recorder(name),
+        };
+        let mut engine = recorder("engine");
         engine.set_lane(ToldClock::new(device.clock(), sabotage));
         Telemetry {
             engine,
-            transport: scope.recorder("transport"),
+            transport: recorder("transport"),
             series,
             priorities,
             lost: EveryNth::lost_emission(sabotage),

@@ -241,7 +241,7 @@ fn a_scope_reports_what_the_engine_did_in_every_scenario() {
 
 #[test]
 fn every_sabotage_is_noticed() {
-    for sabotage in [Sabotage::Drop, Sabotage::Shift, Sabotage::Swap] {
+    for sabotage in [Sabotage::Drop, Sabotage::Shift, Sabotage::Swap, Sabotage::Mute] {
         let honest = run_scenario(Scenario::Healthy);
         let (truth, snapshot) =
             run(Options { sabotage: Some(sabotage), ..options(Scenario::Healthy) });
