@@ -734,6 +734,7 @@ void stepscope_schedule(const struct stepscope_recorder *recorder,
                         uint32_t transferred);
 
 // `positions` of this sequence are computed in a step: a chunk of its prompt, or recompute.
+// Nothing takes it back: tell it once the step is sure to run, which may be behind its launch.
 //
 // Thread: the recorder's.
 void stepscope_prefill(const struct stepscope_recorder *recorder,
@@ -866,6 +867,7 @@ void stepscope_end_step(const struct stepscope_recorder *recorder,
                         uint64_t at_ns);
 
 // The step did not run (a launch failed): it leaves no sample.
+// What `stepscope_prefill` was told for it stays counted.
 //
 // Thread: the recorder's.
 void stepscope_step_abandon(const struct stepscope_recorder *recorder, struct stepscope_step *step);

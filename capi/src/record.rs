@@ -182,6 +182,7 @@ pub unsafe extern "C" fn stepscope_schedule(
 }
 
 /// `positions` of this sequence are computed in a step: a chunk of its prompt, or recompute.
+/// Nothing takes it back: tell it once the step is sure to run, which may be behind its launch.
 ///
 /// Thread: the recorder's.
 #[unsafe(no_mangle)]

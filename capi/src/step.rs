@@ -145,6 +145,7 @@ pub unsafe extern "C" fn stepscope_end_step(
 }
 
 /// The step did not run (a launch failed): it leaves no sample.
+/// What `stepscope_prefill` was told for it stays counted.
 ///
 /// Thread: the recorder's.
 #[unsafe(no_mangle)]
