@@ -8,17 +8,7 @@ use serde::Serialize;
 use std::time::{Duration, Instant};
 use stepscope::catalog::Id;
 use stepscope::{Class, Config, RecorderOptions, Shape, Stepscope, Time};
-use stepscope_benches::{
-    Bench, CASES, arguments, is_smoke, median, processor, unix_seconds, write_json,
-};
-
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
-    rounds: usize,
-    rows: Vec<Row>,
-}
+use stepscope_benches::{Bench, CASES, arguments, is_smoke, median, save};
 
 #[derive(Serialize)]
 struct Row {
@@ -128,9 +118,5 @@ fn main() -> std::io::Result<()> {
     for row in &rows {
         println!("{:<48} {:10.3} {}", row.name, row.value, row.unit)
     }
-    let report = Report { machine: processor(), unix_seconds: unix_seconds(), rounds, rows };
-    if !smoke {
-        println!("written to {}", write_json("aggregate", &report)?.display())
-    }
-    Ok(())
+    save("aggregate", rounds as f64, &rows)
 }

@@ -11,19 +11,9 @@
 
 use serde::Serialize;
 use std::time::Instant;
-use stepscope_benches::{
-    Bench, CBench, RING_EVENTS, arguments, equal, is_smoke, processor, unix_seconds, write_json,
-};
+use stepscope_benches::{Bench, CBench, RING_EVENTS, arguments, equal, is_smoke, save};
 
 const ROUND_TOKENS: usize = 6_000;
-
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
-    rounds: usize,
-    rows: Vec<Row>,
-}
 
 /// Medians in ns per token.
 #[derive(Serialize)]
@@ -120,9 +110,5 @@ fn main() -> std::io::Result<()> {
     for row in &rows {
         println!("{:<12} {:8.2} {:8.2} {:8.2}", row.name, row.rust, row.c, row.ratio)
     }
-    let report = Report { machine: processor(), unix_seconds: unix_seconds(), rounds, rows };
-    if !smoke {
-        println!("written to {}", write_json("c_batch", &report)?.display())
-    }
-    Ok(())
+    save("c_batch", rounds as f64, &rows)
 }

@@ -10,14 +10,12 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stepscope::{Clock, Config, ManualClock, Stepscope, Time};
-use stepscope_benches::{arguments, is_smoke, median, processor, unix_seconds, write_json};
+use stepscope_benches::{arguments, is_smoke, median, save};
 use stepscope_sim::truth::Run;
 use stepscope_sim::{Engine, Options, Profile, Sabotage, Scenario, Trace};
 
 #[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
+struct Row {
     pairs: usize,
     tokens: u64,
     /// Tokens per second of wall time, medians.
@@ -98,9 +96,7 @@ fn main() -> std::io::Result<()> {
     let ratio = median(&mut ratios);
     // Order statistics around the median: n/2 -+ 0.98 sqrt(n) hold it with 95 %.
     let reach = (0.98 * (pairs as f64).sqrt()).ceil() as usize;
-    let report = Report {
-        machine: processor(),
-        unix_seconds: unix_seconds(),
+    let row = Row {
         pairs,
         tokens,
         tokens_per_second_on: tokens as f64 / median(&mut on),
@@ -110,16 +106,13 @@ fn main() -> std::io::Result<()> {
         ratio_high: ratios[(pairs / 2 + reach).min(pairs - 1)],
         ns_per_token: median(&mut extra) * 1e9 / tokens as f64,
     };
-    println!("{} tokens a run, {} pairs of runs", report.tokens, report.pairs);
-    println!("tokens/s with recording    {:12.0}", report.tokens_per_second_on);
-    println!("tokens/s without           {:12.0}", report.tokens_per_second_off);
+    println!("{} tokens a run, {} pairs of runs", row.tokens, row.pairs);
+    println!("tokens/s with recording    {:12.0}", row.tokens_per_second_on);
+    println!("tokens/s without           {:12.0}", row.tokens_per_second_off);
     println!(
         "ratio of times             {ratio:12.4} ({:.4} to {:.4})",
-        report.ratio_low, report.ratio_high
+        row.ratio_low, row.ratio_high
     );
-    println!("ns per token, all of it    {:12.1}", report.ns_per_token);
-    if !smoke {
-        println!("written to {}", write_json("engine", &report)?.display())
-    }
-    Ok(())
+    println!("ns per token, all of it    {:12.1}", row.ns_per_token);
+    save("engine", pairs as f64, &[row])
 }

@@ -12,19 +12,11 @@ use stepscope::catalog::Id;
 use stepscope::{
     Class, Config, Outcome, Pool, Recorder, Request, Series, Shape, Stepscope, Time, Wait,
 };
-use stepscope_benches::{arguments, is_smoke, median, processor, unix_seconds, write_json};
+use stepscope_benches::{arguments, is_smoke, median, save};
 
 const BATCH: usize = 256;
 const TOKENS_PER_SECOND: f64 = 31_000.0;
 const REQUESTS_PER_SECOND: f64 = 160.0;
-
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
-    seconds: f64,
-    rows: Vec<Row>,
-}
 
 #[derive(Serialize)]
 struct Row {
@@ -178,9 +170,5 @@ fn main() -> std::io::Result<()> {
             r.dropped
         )
     }
-    let report = Report { machine: processor(), unix_seconds: unix_seconds(), seconds, rows };
-    if !smoke {
-        println!("written to {}", write_json("load", &report)?.display())
-    }
-    Ok(())
+    save("load", seconds, &rows)
 }

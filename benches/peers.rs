@@ -7,18 +7,7 @@
 #![allow(missing_docs)]
 
 use serde::Serialize;
-use stepscope_benches::{
-    Python, arguments, callgrind, interleave, is_smoke, median, peers, processor, unix_seconds,
-    write_json,
-};
-
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
-    rounds: usize,
-    subjects: Vec<Row>,
-}
+use stepscope_benches::{Python, arguments, callgrind, interleave, is_smoke, median, peers, save};
 
 #[derive(Serialize)]
 struct Row {
@@ -69,12 +58,7 @@ fn main() -> std::io::Result<()> {
         .collect();
     let rows = rows(&names, &samples, &instructions);
     print(&rows);
-    let report =
-        Report { machine: processor(), unix_seconds: unix_seconds(), rounds, subjects: rows };
-    if !smoke {
-        println!("written to {}", write_json("peers", &report)?.display())
-    }
-    Ok(())
+    save("peers", rounds as f64, &rows)
 }
 
 fn rows(names: &[String], samples: &[Vec<f64>], instructions: &[Option<f64>]) -> Vec<Row> {

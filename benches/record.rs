@@ -11,24 +11,12 @@ use serde::Serialize;
 use std::hint::black_box;
 use std::time::Instant;
 use stepscope::{Class, Outcome, Pool, Preempt, Recorder, Shape, Step, Time, Wait};
-use stepscope_benches::{
-    Bench, CASES, Case, arguments, is_smoke, processor, quiet_scope, recorder, unix_seconds,
-    write_json,
-};
+use stepscope_benches::{Bench, CASES, Case, arguments, is_smoke, quiet_scope, recorder, save};
 
 /// Tokens in one round of a case: enough for the clock, few enough for the ring.
 const ROUND_TOKENS: usize = 6_000;
 
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
-    rounds: usize,
-    tokens: Vec<Row>,
-    verbs: Vec<Row>,
-}
-
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Row {
     name: String,
     /// ns per token or per call, loop subtracted where the name does not say otherwise.
@@ -46,12 +34,7 @@ fn main() -> std::io::Result<()> {
     let verbs = measure_verbs(&filter, if smoke { 1 } else { 200 });
     print("ns per token", &tokens);
     print("ns per call", &verbs);
-    let report =
-        Report { machine: processor(), unix_seconds: unix_seconds(), rounds, tokens, verbs };
-    if !smoke {
-        println!("written to {}", write_json("record", &report)?.display())
-    }
-    Ok(())
+    save("record", rounds as f64, &[tokens, verbs].concat())
 }
 
 fn print(title: &str, rows: &[Row]) {

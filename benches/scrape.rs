@@ -14,18 +14,10 @@ use serde::Serialize;
 use std::time::Instant;
 use stepscope::{Class, Clock, Config, ManualClock, Outcome, Shape, Stepscope, Time};
 use stepscope_benches::peers::{self, Encoder};
-use stepscope_benches::{arguments, is_smoke, median, processor, unix_seconds, write_json};
+use stepscope_benches::{arguments, is_smoke, median, save};
 
 /// Lines of a histogram series with 20 buckets: those, +Inf, sum, count.
 const LINES: f64 = 23.0;
-
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
-    rounds: usize,
-    rows: Vec<Row>,
-}
 
 #[derive(Serialize)]
 struct Row {
@@ -141,9 +133,5 @@ fn main() -> std::io::Result<()> {
             row.name, row.series, row.bytes, row.ms, row.us_per_series, row.allocations, row.growth
         )
     }
-    let report = Report { machine: processor(), unix_seconds: unix_seconds(), rounds, rows };
-    if !smoke {
-        println!("written to {}", write_json("scrape", &report)?.display())
-    }
-    Ok(())
+    save("scrape", rounds as f64, &rows)
 }

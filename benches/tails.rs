@@ -12,15 +12,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use stepscope::{Class, Config, Recorder, Request, Shape, Stepscope, Time};
-use stepscope_benches::{arguments, is_smoke, processor, unix_seconds, write_json};
-
-#[derive(Serialize)]
-struct Report {
-    machine: String,
-    unix_seconds: u64,
-    seconds: f64,
-    rows: Vec<Row>,
-}
+use stepscope_benches::{arguments, is_smoke, save};
 
 #[derive(Serialize)]
 struct Row {
@@ -194,9 +186,5 @@ fn main() -> std::io::Result<()> {
             r.scrapes
         )
     }
-    let report = Report { machine: processor(), unix_seconds: unix_seconds(), seconds, rows };
-    if !smoke {
-        println!("written to {}", write_json("tails", &report)?.display())
-    }
-    Ok(())
+    save("tails", seconds, &rows)
 }

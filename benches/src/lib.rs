@@ -12,5 +12,5 @@ mod rounds;
 pub use c::CBench;
 pub use cases::{Bench, CASES, Case, RING_EVENTS, equal, odd, quiet_scope, recorder};
 pub use python::Python;
-pub use report::{arguments, is_smoke, median, processor, unix_seconds, write_json};
+pub use report::{arguments, is_smoke, median, save};
 pub use rounds::{Subject, interleave, measured_loop};

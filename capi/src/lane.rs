@@ -1,7 +1,6 @@
 //! `stepscope_lane`: the steps of one CUDA stream, for a recorder or for the engine itself.
 
 use crate::gpu::{stepscope_gpu, stream};
-use crate::step::stepscope_shape;
 use crate::ticket::stepscope_ticket;
 use crate::wall::*;
 use crate::words::*;

@@ -4,7 +4,7 @@ use crate::record::{request, stepscope_request};
 use crate::recorder::{stepscope_recorder, verb};
 use crate::wall::*;
 use crate::words::*;
-use stepscope_rs::{OpenStep, Recorder, Request, Shape, Step, Time};
+use stepscope_rs::{OpenStep, Recorder, Request, Step, Time};
 
 /// One engine iteration: plain data, first begun, then ended. Zeroed = no step. Do not use copies.
 #[repr(C)]
@@ -14,25 +14,6 @@ pub struct stepscope_step {
     pub opaque: [u64; 16],
 }
 const _: () = assert!(size_of::<stepscope_step>() == 128);
-
-/// The composition of a step.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct stepscope_shape {
-    /// Sequences that compute prompt (or recomputed) positions.
-    pub prefills: u32,
-    /// Positions those sequences compute.
-    pub prefill_tokens: u32,
-    /// Sequences that decode.
-    pub decodes: u32,
-}
-
-impl stepscope_shape {
-    pub(crate) fn get(self) -> Shape {
-        let stepscope_shape { prefills, prefill_tokens, decodes } = self;
-        Shape { prefills, prefill_tokens, decodes }
-    }
-}
 
 /// Most sequences that one call of `stepscope_tokens` takes.
 pub const STEPSCOPE_BATCH_MAX: usize = 1_048_576;
@@ -284,7 +265,7 @@ pub unsafe extern "C" fn stepscope_token(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stepscope_rs::{Config, Launch, Settled, StepClock, StepSource, Stepscope, Ticket};
+    use stepscope_rs::{Config, Launch, Settled, Shape, StepClock, StepSource, Stepscope, Ticket};
 
     /// A device that wants its own words back.
     struct Device;

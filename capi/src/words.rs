@@ -1,6 +1,9 @@
-//! The numbers that C sees: statuses, outcomes, reasons. Fixed; never reused, only added to.
+//! The words that C speaks: numbers of statuses, outcomes and reasons, fixed and never reused, only added to;
+//! and the shape of a step.
 
-use stepscope_rs::{Discard, ErrorType, Launch, Outcome, Preempt, Reading, Role, Tally, Wait};
+use stepscope_rs::{
+    Discard, ErrorType, Launch, Outcome, Preempt, Reading, Role, Shape, Tally, Wait,
+};
 
 /// What a function answers. 0 = done; 1 to 99 = why a step has no device time; 100 and above =
 /// no error, and not what was asked for either; negative = an error, with a sentence in
@@ -256,6 +259,25 @@ pub(crate) fn tally(number: stepscope_tally) -> Option<Tally> {
         XidApp, XidNotice, EccUncorrected, PcieReplays,
     ];
     pick(&all, number)
+}
+
+/// The composition of a step.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct stepscope_shape {
+    /// Sequences that compute prompt (or recomputed) positions.
+    pub prefills: u32,
+    /// Positions those sequences compute.
+    pub prefill_tokens: u32,
+    /// Sequences that decode.
+    pub decodes: u32,
+}
+
+impl stepscope_shape {
+    pub(crate) fn get(self) -> Shape {
+        let stepscope_shape { prefills, prefill_tokens, decodes } = self;
+        Shape { prefills, prefill_tokens, decodes }
+    }
 }
 
 #[cfg(test)]
