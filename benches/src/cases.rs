@@ -120,8 +120,11 @@ impl Bench {
             })
             .collect();
         let max = u64::from(case.accepted_max);
-        let accepted = per_step(16, case.batch, |_| 1 + (rng.next() % max) as u32);
-        let shifts = per_step(64, case.batch, |i| {
+        // What is alike takes no memory that would push the requests out of the cache.
+        let accepted_steps = if case.accepted_max > 1 { 16 } else { 1 };
+        let accepted = per_step(accepted_steps, case.batch, |_| 1 + (rng.next() % max) as u32);
+        let shift_steps = if case.odd_ppm > 0 { 64 } else { 0 };
+        let shifts = per_step(shift_steps, case.batch, |i| {
             let is_odd = rng.next() % 1_000_000 < case.odd_ppm;
             if is_odd { 1 + i as u64 * 977 } else { 0 }
         });
@@ -132,7 +135,8 @@ impl Bench {
     pub fn prepare(&mut self) -> Step {
         self.steps += 1;
         self.now += STEP_NS;
-        for (req, shift) in self.reqs.iter_mut().zip(&self.shifts[self.steps % 64]) {
+        let shifts = self.shifts.get(self.steps % 64).into_iter().flatten();
+        for (req, shift) in self.reqs.iter_mut().zip(shifts) {
             if *shift != 0 {
                 req.bench_shift(*shift)
             }
@@ -143,7 +147,7 @@ impl Bench {
     /// What is measured: one call of `tokens` for the whole batch.
     #[inline(never)]
     pub fn tokens(&mut self, step: &Step) {
-        let accepted = &self.accepted[self.steps % 16];
+        let accepted = &self.accepted[self.steps % self.accepted.len()];
         self.rec.tokens(step, self.reqs.iter_mut().zip(accepted.iter().copied()))
     }
 
@@ -157,7 +161,7 @@ impl Bench {
     /// The same, one call a sequence.
     #[inline(never)]
     pub fn token_by_token(&mut self, step: &Step) {
-        let accepted = &self.accepted[self.steps % 16];
+        let accepted = &self.accepted[self.steps % self.accepted.len()];
         for (req, accepted) in self.reqs.iter_mut().zip(accepted) {
             self.rec.token(step, req, *accepted)
         }
