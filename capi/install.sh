@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the C interface and installs it: libraries, headers, files for pkg-config and CMake.
 set -euo pipefail
+unset CDPATH # with it, cd prints
 
 usage() {
     cat <<'END'
@@ -51,7 +52,7 @@ parse() {
     done
     [ -n "$shared$static" ] || fail "--shared-only and --static-only leave nothing to install"
     case $libdir in
-    /* | *..* | *[!A-Za-z0-9._/+-]*) fail "--libdir is a folder inside the prefix, such as lib64, not $libdir" ;;
+    /* | . | ./* | */./* | */. | *..* | *[!A-Za-z0-9._/+-]*) fail "--libdir is a folder inside the prefix, such as lib64, not $libdir" ;;
     esac
     libdir=${libdir%/}
     prefix=$(absolute "$prefix")
@@ -107,7 +108,9 @@ check_writable() {
 build() {
     local target
     target=$(absolute "${CARGO_TARGET_DIR:-$root/target}")
-    (cd "$root" && "${CARGO:-cargo}" build --release --locked -p stepscope-capi --target-dir "$target") ||
+    # A target of the machine's settings would put the libraries elsewhere, and old ones be taken.
+    rm -f "$target"/release/libstepscope.{so,a}
+    (cd "$root" && env -u CARGO_BUILD_TARGET "${CARGO:-cargo}" build --release --locked -p stepscope-capi --target-dir "$target") ||
         fail "the build failed; see above"
     from=$target/release
     check_source

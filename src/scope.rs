@@ -140,6 +140,10 @@ impl Stepscope {
         which: crate::gpu::NvmlDevice,
         library: Option<std::path::PathBuf>,
     ) -> Result<crate::gpu::NvmlFound, crate::gpu::NvmlUnavailable> {
+        if self.shared.is_forked() {
+            // The parent may have been inside of this lock at the fork.
+            return Err(crate::gpu::NvmlUnavailable::Ended);
+        }
         let mut nvml = self.nvml.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let thread = match &mut *nvml {
             Some(thread) => thread,
@@ -160,7 +164,7 @@ impl Stepscope {
 
     /// The engine can serve: `/readyz` answers 200 from here on.
     pub fn mark_ready(&self) {
-        self.shared.pulse.ready(self.shared.clock.now());
+        self.shared.pulse().ready(self.shared.clock.now());
         self.shared.set_stage(Stage::Ready)
     }
 
@@ -186,7 +190,7 @@ impl Stepscope {
         aggregator.drain(clock.now().max(to));
         clock.advance(to);
         aggregator.close_rows(to);
-        self.shared.pulse.drained(clock.now())
+        self.shared.pulse().drained(clock.now())
     }
 
     /// Everything the catalog exports, now.

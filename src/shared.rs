@@ -4,7 +4,7 @@ use crate::aggregate::{AggregateThread, Aggregator, Pulse};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::snapshot::Snapshot;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -40,60 +40,84 @@ pub(crate) enum Stage {
     Failed = 3,
 }
 
+/// What one process has of a scope. A forked child has none of its threads, and a lock that one of them held
+/// stays held there: so a child begins with an empty part of its own.
+struct Own {
+    process: u32,
+    aggregator: Arc<Mutex<Aggregator>>,
+    pulse: Arc<Pulse>,
+    childs: OnceLock<Box<Own>>,
+}
+
+impl Own {
+    fn new(config: &Config, clock: &Clock) -> Own {
+        let pulse = Arc::new(Pulse::default());
+        let aggregator = Aggregator::new(config, clock.now(), pulse.clone());
+        Own {
+            process: std::process::id(),
+            aggregator: Arc::new(Mutex::new(aggregator)),
+            pulse,
+            childs: OnceLock::new(),
+        }
+    }
+}
+
 /// What the front door, the exporter and the threads share.
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
-    aggregator: Arc<Mutex<Aggregator>>,
-    /// The process that started it. A forked child has none of its threads, and a lock that one of
-    /// them held stays held there.
-    process: u32,
-    /// What a forked child has instead of the aggregator: an empty one.
-    childs: OnceLock<Mutex<Aggregator>>,
-    pub(crate) pulse: Arc<Pulse>,
+    own: Own,
     stage: AtomicU8,
     /// What `/readyz` said last.
     was_ready: AtomicBool,
+    /// Size of the last page in a text format.
+    pub(crate) page_bytes: AtomicUsize,
 }
 
 impl Shared {
     pub(crate) fn new(config: Config) -> Shared {
         let clock = config.clock.clone();
-        let pulse = Arc::new(Pulse::default());
-        let aggregator = Aggregator::new(&config, clock.now(), pulse.clone());
+        let own = Own::new(&config, &clock);
         Shared {
             config,
             clock,
-            aggregator: Arc::new(Mutex::new(aggregator)),
-            process: std::process::id(),
-            childs: OnceLock::new(),
-            pulse,
+            own,
             stage: AtomicU8::new(Stage::Starting as u8),
             was_ready: AtomicBool::new(true),
+            page_bytes: AtomicUsize::new(0),
         }
     }
 
     /// The thread that drains, for a clock that moves by itself.
     pub(crate) fn start_thread(&self) -> Result<AggregateThread, StartError> {
-        AggregateThread::start(self.aggregator.clone(), self.pulse.clone(), self.clock.clone())
+        let Own { aggregator, pulse, .. } = self.own();
+        AggregateThread::start(aggregator.clone(), pulse.clone(), self.clock.clone())
             .map_err(StartError::Thread)
     }
 
     /// Is this a forked child of the process that started it?
     pub(crate) fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+        self.own.process != std::process::id()
+    }
+
+    fn own(&self) -> &Own {
+        let process = std::process::id();
+        let mut own = &self.own;
+        while own.process != process {
+            own = own.childs.get_or_init(|| Box::new(Own::new(&self.config, &self.clock)))
+        }
+        own
+    }
+
+    /// What probes look at beside the aggregator's lock.
+    pub(crate) fn pulse(&self) -> &Arc<Pulse> {
+        &self.own().pulse
     }
 
     /// The aggregator. Never taken on an engine thread once its recorder exists.
     pub(crate) fn aggregator(&self) -> MutexGuard<'_, Aggregator> {
-        let new = || Aggregator::new(&self.config, self.clock.now(), self.pulse.clone());
-        let aggregator = if self.is_forked() {
-            self.childs.get_or_init(|| Mutex::new(new()))
-        } else {
-            &self.aggregator
-        };
         // A panic in a reader must not silence all others: the data is counters, never half-valid.
-        aggregator.lock().unwrap_or_else(PoisonError::into_inner)
+        self.own().aggregator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn stage(&self) -> Stage {

@@ -220,7 +220,8 @@ fn detach_gives_back_what_is_idle_and_keeps_what_may_still_be_used() {
     stream.begin_capture(1);
     lane.capture(stream.raw(), Point::End).unwrap();
     let graph = stream.end_capture().unwrap();
-    assert_eq!(captured.detach(Duration::from_millis(50)), Err(DetachError::Retained));
+    let detach = || captured.clone().detach(Duration::from_millis(50));
+    assert_eq!((detach(), detach()), (Err(DetachError::Retained), Err(DetachError::Retained)));
     assert!(stream.replay(&graph), "the graph still runs");
     stream.synchronize();
 
@@ -237,8 +238,12 @@ fn detach_gives_back_what_is_idle_and_keeps_what_may_still_be_used() {
             let failed = lane.begin(StepInfo::default());
             lane.abandon(failed);
         }
-        assert_eq!(busy.detach(Duration::from_millis(20)), Err(DetachError::Busy));
+        let detach = |ms| busy.clone().detach(Duration::from_millis(ms));
+        assert_eq!(detach(20), Err(DetachError::Busy));
+        assert_eq!(detach(0), Err(DetachError::Busy), "asked again, it is still under way");
         stream.synchronize();
+        assert_eq!(detach(1_000), Ok(()), "and now it is not");
+        assert_eq!(detach(0), Ok(()), "twice is once");
     }
 }
 

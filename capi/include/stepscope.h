@@ -329,7 +329,7 @@ typedef uint32_t stepscope_reading;
 typedef uint32_t stepscope_tally;
 
 // Takes a text piece by piece, on the calling thread: `length` bytes at `data`, no zero behind
-// them, valid during the call.
+// them, valid during the call. It must not throw or jump out.
 typedef void (*stepscope_write)(void *user, const char *data, size_t length);
 
 // A label that a series must have.
@@ -344,8 +344,8 @@ typedef struct stepscope_label {
 typedef uint32_t stepscope_log_level;
 
 // Takes one line of the log, with a zero behind it, valid during the call. Called on any thread,
-// the library's own among them, one line at a time per thread; it must not call
-// `stepscope_set_log`.
+// the library's own among them and those that are inside of one of its functions, one line at a time per
+// thread. It must not throw or jump out, and call nothing of the library but `stepscope_now`.
 typedef void (*stepscope_log)(void *user, stepscope_log_level level, const char *line);
 
 // Done.
@@ -683,7 +683,7 @@ stepscope_status stepscope_recorder_let_go(const struct stepscope_recorder *reco
 // Gives the recorder a lane, and takes it over: `*lane` becomes NULL. `stepscope_begin_step`,
 // `stepscope_step_launched` and `stepscope_end_step` then stamp. Capture stamps into graphs before.
 //
-// Thread: the recorder's.
+// Thread: the recorder's, whichever thread used the lane before; no call with it is under way.
 stepscope_status stepscope_recorder_set_lane(const struct stepscope_recorder *recorder,
                                              struct stepscope_lane **lane);
 
@@ -911,8 +911,9 @@ void stepscope_token(const struct stepscope_recorder *recorder,
 
 // Attaches to the GPU whose context `stream` belongs to (a `CUstream` or `cudaStream_t`; NULL = the
 // legacy default stream of the current context). Attach after the engine's own initialisation and
-// not while it serves. Without a GPU the answer is `STEPSCOPE_ERROR_UNAVAILABLE`: steps are then
-// timed by the host's clock. `options` NULL = all defaults.
+// not while it serves. Without a GPU the answer is `STEPSCOPE_ERROR_UNAVAILABLE`, with options that
+// cannot be `STEPSCOPE_ERROR_INVALID`: steps are then timed by the host's clock. `options` NULL = all
+// defaults.
 //
 // Thread: one on which the engine's context is current. Ownership: stop stepping, call
 // `stepscope_gpu_detach`, then destroy the context, then `stepscope_gpu_free`. `stream` must live
@@ -924,7 +925,7 @@ stepscope_status stepscope_gpu_attach(const struct stepscope_scope *scope,
 
 // Takes the stamps apart. Stop stepping first. The handle and its lanes become inert.
 // `STEPSCOPE_ERROR_BUSY`: steps were still under way after `patience_ms`, or graphs of the engine
-// may still stamp; the memory is then kept, which is safe.
+// may still stamp; the memory is then kept, which is safe. May be asked again, and goes on then.
 //
 // Thread: any.
 stepscope_status stepscope_gpu_detach(const struct stepscope_gpu *gpu, uint32_t patience_ms);
@@ -956,6 +957,12 @@ stepscope_status stepscope_gpu_settle(const struct stepscope_gpu *gpu,
 stepscope_status stepscope_gpu_clock(const struct stepscope_gpu *gpu,
                                      struct stepscope_gpu_clock_state *out);
 
+// Whether CUPTI times whole graphs too, as `stepscope_gpu_options.cupti_graphs` asked: `STEPSCOPE_OK`, or
+// `STEPSCOPE_NO` and `stepscope_last_error` says why not, for good. Stamps go on without it.
+//
+// Thread: any.
+stepscope_status stepscope_gpu_cupti(const struct stepscope_gpu *gpu);
+
 // How far a lane is; readable while the engine's thread hangs. A lane that was never opened has
 // made no step.
 //
@@ -978,6 +985,11 @@ stepscope_status stepscope_lane_open(const struct stepscope_gpu *gpu,
 //
 // Thread: any, when no other call with this lane is under way.
 void stepscope_lane_free(struct stepscope_lane **lane);
+
+// Lets the next thread that uses the lane have it: one that captured graphs may give it to one that steps.
+//
+// Thread: the lane's; another one gets `STEPSCOPE_ERROR_THREAD`.
+stepscope_status stepscope_lane_let_go(const struct stepscope_lane *lane);
 
 // While `capturing` captures a graph: adds a stamp as its next node. `point` is a number of
 // `stepscope.cuh`: 0 begin, 1 and 2 anything in between, 3 end. Replays then stamp the step that
@@ -1168,11 +1180,10 @@ const char *stepscope_version(void);
 // Sends the log of all scopes to `log`, lines as important as `least` or more; NULL = no log, as at
 // the start. When it returns, the callback before is not running and will not be called again.
 //
-// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`; so does a forked child
-// if the callback was running at the fork, and it has no log then.
-stepscope_status stepscope_set_log(stepscope_log log,
-                                   void *user,
-                                   stepscope_log_level least);
+// A forked child begins without a log.
+//
+// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`.
+stepscope_status stepscope_set_log(stepscope_log log, void *user, stepscope_log_level least);
 
 #ifdef __cplusplus
 }  // extern "C"

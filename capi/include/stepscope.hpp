@@ -13,7 +13,9 @@
  *   auto rec = scope.recorder("engine");
  *   auto request = rec.arrive(scope.series("chat"), 42, stepscope::now());
  *
- * Order of destruction: a scope may go before its recorders and after; nothing dangles.
+ * Order of destruction: a scope may go before its recorders and after. A Gpu takes its stamps apart when it
+ * goes: stop stepping first, and destroy the CUDA context after it. Recorders that have its lanes go on
+ * without stamps.
  */
 #ifndef STEPSCOPE_HPP
 #define STEPSCOPE_HPP
@@ -22,6 +24,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <type_traits>
 #include <utility>
 
@@ -54,8 +57,13 @@ public:
     explicit operator bool() const noexcept { return raw_ != nullptr; }
     /* For the functions of stepscope.h. */
     T *raw() const noexcept { return raw_; }
-    /* Where a function of stepscope.h may put a handle, or take it over. */
+    /* Where a function of stepscope.h may take the handle over. */
     T **place() noexcept { return &raw_; }
+    /* Where a function of stepscope.h may put a new one: the one before goes. */
+    T **fresh() noexcept {
+        Free(&raw_);
+        return &raw_;
+    }
 
 private:
     T *raw_ = nullptr;
@@ -119,17 +127,44 @@ public:
         return stepscope_lane_capture(raw(), capturing, point);
     }
     Status device_handle(stepscope_handle *out) noexcept { return stepscope_lane_device_handle(raw(), out); }
+    Status id(std::uint16_t &out) const noexcept { return stepscope_lane_id(raw(), &out); }
+    /* A step by hand, for times without a recorder; Gpu::settle tells them. */
+    Status begin(stepscope_shape shape, stepscope_ticket &out) noexcept {
+        return stepscope_lane_begin(raw(), shape, &out);
+    }
+    Status end(stepscope_ticket &ticket, stepscope_launch how = STEPSCOPE_LAUNCH_STAMP) noexcept {
+        return stepscope_lane_end(raw(), &ticket, how);
+    }
+    Status abandon(stepscope_ticket &ticket) noexcept { return stepscope_lane_abandon(raw(), &ticket); }
+    /* The next thread that uses the lane has it. */
+    Status let_go() noexcept { return stepscope_lane_let_go(raw()); }
 };
 
+/* Takes the stamps apart and frees the handle; what steps are under way gets a tenth of a second. */
+inline void end_gpu(stepscope_gpu **gpu) noexcept {
+    if (gpu != nullptr && *gpu != nullptr) stepscope_gpu_detach(*gpu, 100);
+    stepscope_gpu_free(gpu);
+}
+
 /* The stamps on one CUDA context. */
-class Gpu : public Handle<stepscope_gpu, stepscope_gpu_free> {
+class Gpu : public Handle<stepscope_gpu, end_gpu> {
 public:
     Lane lane(void *stream) const noexcept {
         Lane lane;
-        stepscope_lane_open(raw(), stream, lane.place());
+        stepscope_lane_open(raw(), stream, lane.fresh());
         return lane;
     }
     Status clock(stepscope_gpu_clock_state &out) const noexcept { return stepscope_gpu_clock(raw(), &out); }
+    Status cupti() const noexcept { return stepscope_gpu_cupti(raw()); }
+    Status progress(std::uint16_t lane, stepscope_gpu_lane_progress &out) const noexcept {
+        return stepscope_gpu_progress(raw(), lane, &out);
+    }
+    Status resolve(const stepscope_ticket &ticket, stepscope_step_times &out) const noexcept {
+        return stepscope_gpu_resolve(raw(), &ticket, &out);
+    }
+    Status settle(stepscope_ticket &ticket, stepscope_step_times &out) const noexcept {
+        return stepscope_gpu_settle(raw(), &ticket, &out);
+    }
     Status detach(std::uint32_t patience_ms) noexcept { return stepscope_gpu_detach(raw(), patience_ms); }
 };
 
@@ -216,8 +251,8 @@ public:
         stepscope_token(raw(), step.raw(), request.raw(), accepted);
     }
     /* The batch: `n` of the engine's own structs in a row, each with its request as a member. */
-    template <class Sequence>
-    void tokens(const Step &step, Sequence *first, std::size_t n, Request Sequence::*request,
+    template <class Sequence, class Base>
+    void tokens(const Step &step, Sequence *first, std::size_t n, Request Base::*request,
                 const std::uint32_t *accepted = nullptr) noexcept {
         stepscope_request *raw_first = first == nullptr ? nullptr : (first->*request).raw();
         stepscope_tokens(raw(), step.raw(), raw_first, sizeof(Sequence), accepted, n);
@@ -247,29 +282,29 @@ public:
     /* Empty if it failed; stepscope_last_error() says why. */
     static Scope start(const stepscope_config &config) noexcept {
         Scope scope;
-        stepscope_start(&config, scope.place());
+        stepscope_start(&config, scope.fresh());
         return scope;
     }
     Status shutdown(std::uint32_t patience_ms) noexcept { return stepscope_shutdown(raw(), patience_ms); }
 
     Recorder recorder(const char *name, const char *gpu_id = nullptr, std::uint32_t ring_events = 0) const noexcept {
         Recorder recorder;
-        stepscope_recorder_new(raw(), name, gpu_id, ring_events, recorder.place());
+        stepscope_recorder_new(raw(), name, gpu_id, ring_events, recorder.fresh());
         return recorder;
     }
     Device device(const char *gpu_id) const noexcept {
         Device device;
-        stepscope_device_new(raw(), gpu_id, device.place());
+        stepscope_device_new(raw(), gpu_id, device.fresh());
         return device;
     }
     Gpu gpu(void *stream, const stepscope_gpu_options *options = nullptr) const noexcept {
         Gpu gpu;
-        stepscope_gpu_attach(raw(), stream, options, gpu.place());
+        stepscope_gpu_attach(raw(), stream, options, gpu.fresh());
         return gpu;
     }
     Snapshot snapshot() const noexcept {
         Snapshot snapshot;
-        stepscope_snapshot_take(raw(), snapshot.place());
+        stepscope_snapshot_take(raw(), snapshot.fresh());
         return snapshot;
     }
     stepscope_series series(const char *endpoint, const char *priority = nullptr) const noexcept {
@@ -307,18 +342,30 @@ public:
     /* Calls write(data, length) with the body of /metrics; write must not throw. */
     template <class Write>
     Status metrics(Write &&write, const char *accept = nullptr, const char **content_type = nullptr) const noexcept {
-        return stepscope_metrics_write(raw(), accept, content_type, &call<Write>, &write);
+        return stepscope_metrics_write(raw(), accept, content_type, &call<Write>, address(write));
     }
     /* The same with the JSON of /health. */
     template <class Write>
     Status health(Write &&write) const noexcept {
-        return stepscope_health_write(raw(), &call<Write>, &write);
+        return stepscope_health_write(raw(), &call<Write>, address(write));
     }
 
 private:
+    /* Of a callable, const or not; of a plain function, the address of what was handed over. */
+    template <class Write>
+    static void *address(Write &write) noexcept {
+        if constexpr (std::is_function_v<Write>)
+            return reinterpret_cast<void *>(&write);
+        else
+            return const_cast<void *>(static_cast<const void *>(std::addressof(write)));
+    }
     template <class Write>
     static void call(void *user, const char *data, std::size_t length) noexcept {
-        (*static_cast<std::remove_reference_t<Write> *>(user))(data, length);
+        using Callable = std::remove_reference_t<Write>;
+        if constexpr (std::is_function_v<Callable>)
+            reinterpret_cast<Callable *>(user)(data, length);
+        else
+            (*static_cast<Callable *>(user))(data, length);
     }
 };
 

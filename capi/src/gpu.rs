@@ -8,7 +8,7 @@ use crate::words::*;
 use std::ffi::{c_char, c_void};
 use std::time::Duration;
 use stepscope_rs::gpu::cupti::Cupti;
-use stepscope_rs::gpu::{DetachError, Gpu, Options, RawStream, StepTicket};
+use stepscope_rs::gpu::{DetachError, Gpu, GpuUnavailable, Options, RawStream, StepTicket};
 
 /// The stamps on one CUDA context.
 pub struct stepscope_gpu {
@@ -97,6 +97,16 @@ unsafe fn options(given: *const stepscope_gpu_options) -> Result<Options, Refusa
     Ok(options)
 }
 
+/// A setting or a machine at its limits is not the same as a machine without a GPU.
+fn unavailable(why: &GpuUnavailable) -> stepscope_status {
+    match why {
+        GpuUnavailable::BadOptions(_) => STEPSCOPE_ERROR_INVALID,
+        GpuUnavailable::MapFailed { .. } | GpuUnavailable::Thread(_) => STEPSCOPE_ERROR_RESOURCES,
+        GpuUnavailable::Call { .. } => STEPSCOPE_ERROR_DRIVER,
+        _ => STEPSCOPE_ERROR_UNAVAILABLE,
+    }
+}
+
 /// A `CUstream` or `cudaStream_t` as Rust names it.
 ///
 /// # Safety
@@ -108,8 +118,9 @@ pub(crate) unsafe fn stream(pointer: *mut c_void) -> RawStream {
 
 /// Attaches to the GPU whose context `stream` belongs to (a `CUstream` or `cudaStream_t`; NULL = the
 /// legacy default stream of the current context). Attach after the engine's own initialisation and
-/// not while it serves. Without a GPU the answer is `STEPSCOPE_ERROR_UNAVAILABLE`: steps are then
-/// timed by the host's clock. `options` NULL = all defaults.
+/// not while it serves. Without a GPU the answer is `STEPSCOPE_ERROR_UNAVAILABLE`, with options that
+/// cannot be `STEPSCOPE_ERROR_INVALID`: steps are then timed by the host's clock. `options` NULL = all
+/// defaults.
 ///
 /// Thread: one on which the engine's context is current. Ownership: stop stepping, call
 /// `stepscope_gpu_detach`, then destroy the context, then `stepscope_gpu_free`. `stream` must live
@@ -127,7 +138,7 @@ pub unsafe extern "C" fn stepscope_gpu_attach(
             let options = self::options(options)?;
             scope::with(scope, |scope| {
                 let gpu = scope.gpu(self::stream(stream), &options);
-                let gpu = gpu.map_err(|why| Refusal::new(STEPSCOPE_ERROR_UNAVAILABLE, why))?;
+                let gpu = gpu.map_err(|why| Refusal::new(unavailable(&why), why))?;
                 Ok(stepscope_gpu { gpu })
             })
         })
@@ -136,7 +147,7 @@ pub unsafe extern "C" fn stepscope_gpu_attach(
 
 /// Takes the stamps apart. Stop stepping first. The handle and its lanes become inert.
 /// `STEPSCOPE_ERROR_BUSY`: steps were still under way after `patience_ms`, or graphs of the engine
-/// may still stamp; the memory is then kept, which is safe.
+/// may still stamp; the memory is then kept, which is safe. May be asked again, and goes on then.
 ///
 /// Thread: any.
 #[unsafe(no_mangle)]
@@ -180,6 +191,7 @@ pub unsafe extern "C" fn stepscope_gpu_resolve(
     status(|| unsafe {
         let gpu = &need(gpu, "the GPU")?.gpu;
         let ticket = need(ticket, "the ticket")?.words();
+        let out = need_mut(out, "the place for the times")?;
         put(gpu.resolve(&StepTicket::from_words(&ticket)), out)
     })
 }
@@ -196,7 +208,10 @@ pub unsafe extern "C" fn stepscope_gpu_settle(
     // SAFETY: as the header asks.
     status(|| unsafe {
         let gpu = &need(gpu, "the GPU")?.gpu;
-        put(gpu.settle(need_mut(ticket, "the ticket")?.take()), out)
+        let ticket = need_mut(ticket, "the ticket")?;
+        // A ticket is settled once: not without a place for what it says.
+        let out = need_mut(out, "the place for the times")?;
+        put(gpu.settle(ticket.take()), out)
     })
 }
 
@@ -221,6 +236,19 @@ pub unsafe extern "C" fn stepscope_gpu_clock(
             epoch: clock.epoch.into(),
         };
         Ok(())
+    })
+}
+
+/// Whether CUPTI times whole graphs too, as `stepscope_gpu_options.cupti_graphs` asked: `STEPSCOPE_OK`, or
+/// `STEPSCOPE_NO` and `stepscope_last_error` says why not, for good. Stamps go on without it.
+///
+/// Thread: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stepscope_gpu_cupti(gpu: *const stepscope_gpu) -> stepscope_status {
+    // SAFETY: as the header asks.
+    status(|| unsafe {
+        let cupti = need(gpu, "the GPU")?.gpu.cupti();
+        cupti.map_err(|why| Refusal::new(STEPSCOPE_NO, why))
     })
 }
 

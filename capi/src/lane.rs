@@ -68,6 +68,16 @@ pub unsafe extern "C" fn stepscope_lane_free(lane: *mut *mut stepscope_lane) {
     unsafe { free(lane) }
 }
 
+/// Lets the next thread that uses the lane have it: one that captured graphs may give it to one that steps.
+///
+/// Thread: the lane's; another one gets `STEPSCOPE_ERROR_THREAD`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn stepscope_lane_let_go(lane: *const stepscope_lane) -> stepscope_status {
+    let wrong = || Refusal::new(STEPSCOPE_ERROR_THREAD, "another thread uses this lane");
+    // SAFETY: as the header asks.
+    status(|| unsafe { need(lane, "the lane")?.lane.let_go().ok_or_else(wrong) })
+}
+
 /// While `capturing` captures a graph: adds a stamp as its next node. `point` is a number of
 /// `stepscope.cuh`: 0 begin, 1 and 2 anything in between, 3 end. Replays then stamp the step that
 /// was begun last on this lane.
@@ -143,6 +153,7 @@ pub unsafe extern "C" fn stepscope_lane_begin(
     // SAFETY: as the header asks.
     status(|| unsafe {
         let place = need_mut(out, "the place for the ticket")?;
+        place.opaque = [0; 12];
         *place = stepscope_ticket::of(on(lane, |lane| lane.begin(shape.get().into()))?);
         Ok(())
     })

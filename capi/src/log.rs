@@ -5,15 +5,15 @@ use crate::words::*;
 use std::cell::Cell;
 use std::ffi::{c_char, c_void};
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Once, PoisonError, RwLock};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{PoisonError, RwLock};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Takes one line of the log, with a zero behind it, valid during the call. Called on any thread,
-/// the library's own among them, one line at a time per thread; it must not call
-/// `stepscope_set_log`.
+/// the library's own among them and those that are inside of one of its functions, one line at a time per
+/// thread. It must not throw or jump out, and call nothing of the library but `stepscope_now`.
 pub type stepscope_log = Option<
     unsafe extern "C" fn(user: *mut c_void, level: stepscope_log_level, line: *const c_char),
 >;
@@ -30,15 +30,31 @@ unsafe impl Send for Sink {}
 // SAFETY: the same.
 unsafe impl Sync for Sink {}
 
-static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+/// What one process logs to. A forked child begins without: a thread that held the lock is gone there.
+struct Log {
+    process: u32,
+    sink: RwLock<Option<Sink>>,
+}
 
-/// The process that asked for a log first; 0 = none did.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
+/// The log of this process; never freed, as others may be reading it.
+static LOG: AtomicPtr<Log> = AtomicPtr::new(std::ptr::null_mut());
 
-/// In a forked child a thread of the parent's may hold the lock for ever.
-fn is_forked() -> bool {
-    let first = PROCESS.load(Ordering::Relaxed);
-    first != 0 && first != std::process::id()
+fn log() -> &'static Log {
+    let process = std::process::id();
+    loop {
+        let known = LOG.load(Ordering::Acquire);
+        // SAFETY: from `Box::into_raw` below, and never freed.
+        if let Some(log) = unsafe { known.as_ref() }
+            && log.process == process
+        {
+            return log;
+        }
+        let new = Box::into_raw(Box::new(Log { process, sink: RwLock::new(None) }));
+        if LOG.compare_exchange(known, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: nobody has seen it.
+            drop(unsafe { Box::from_raw(new) })
+        }
+    }
 }
 
 thread_local! {
@@ -67,8 +83,9 @@ pub extern "C" fn stepscope_version() -> *const c_char {
 /// Sends the log of all scopes to `log`, lines as important as `least` or more; NULL = no log, as at
 /// the start. When it returns, the callback before is not running and will not be called again.
 ///
-/// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`; so does a forked child
-/// if the callback was running at the fork, and it has no log then.
+/// A forked child begins without a log.
+///
+/// Thread: any but from inside the callback, which gets `STEPSCOPE_ERROR_BUSY`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stepscope_set_log(
     log: stepscope_log,
@@ -80,26 +97,14 @@ pub unsafe extern "C" fn stepscope_set_log(
             let text = "the log cannot be changed from inside its callback";
             return Err(Refusal::new(STEPSCOPE_ERROR_BUSY, text));
         }
-        subscribe();
-        let sink = log.map(|log| Sink { log, user, least });
-        if is_forked() {
-            let text = "the log was in use when this process was forked";
-            let busy = |_| Refusal::new(STEPSCOPE_ERROR_BUSY, text);
-            *SINK.try_write().map_err(busy)? = sink
-        } else {
-            *SINK.write().unwrap_or_else(PoisonError::into_inner) = sink
+        // Once: it takes a lock that a forked child might find held.
+        if !tracing::dispatcher::has_been_set() {
+            // Only a second subscriber in this library could refuse it.
+            let _ = tracing::subscriber::set_global_default(Lines);
         }
+        let sink = log.map(|log| Sink { log, user, least });
+        *self::log().sink.write().unwrap_or_else(PoisonError::into_inner) = sink;
         Ok(())
-    })
-}
-
-/// Listens to the library's own events, once for the life of the process.
-fn subscribe() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        PROCESS.store(std::process::id(), Ordering::Relaxed);
-        // Only a second subscriber in this library could refuse it.
-        let _ = tracing::subscriber::set_global_default(Lines);
     })
 }
 
@@ -138,9 +143,8 @@ impl Subscriber for Lines {
 }
 
 fn say(event: &Event<'_>) {
-    // Only who changes the log keeps it for himself, and in a forked child he may be gone.
-    let sink = if is_forked() { SINK.try_read().ok() } else { SINK.read().ok() };
-    let Some(Some(sink)) = sink.as_deref() else { return };
+    let sink = log().sink.read().unwrap_or_else(PoisonError::into_inner);
+    let Some(sink) = &*sink else { return };
     let level = level(event.metadata().level());
     if level <= sink.least {
         let mut line = Line(String::new());

@@ -9,7 +9,7 @@ use stepscope_rs::snapshot::{Labels, Snapshot};
 use stepscope_rs::{catalog, health};
 
 /// Takes a text piece by piece, on the calling thread: `length` bytes at `data`, no zero behind
-/// them, valid during the call.
+/// them, valid during the call. It must not throw or jump out.
 pub type stepscope_write =
     Option<unsafe extern "C" fn(user: *mut c_void, data: *const c_char, length: usize)>;
 

@@ -130,7 +130,10 @@ pub unsafe extern "C" fn stepscope_arrive_from(
                 let origin = Origin { recv_ns, elapsed_ns, clock, reserved: 0 };
                 into_words(r.arrive_from(class(recorder, series), id, origin, at(at_ns)))
             }
-            None => into_words(r.arrive(class(recorder, series), id, at(at_ns))),
+            None => {
+                r.refuse();
+                into_words(r.arrive(class(recorder, series), id, at(at_ns)))
+            }
         })
     }
 }
@@ -147,8 +150,12 @@ pub unsafe extern "C" fn stepscope_request_origin(
     let none = stepscope_origin { recv_ns: 0, elapsed_ns: 0, clock: 0, reserved: 0 };
     // SAFETY: as the header asks.
     unsafe {
-        verb(recorder, none, |r| {
-            look(request.cast()).map_or(none, |q| into_words(r.origin(q, at(at_ns))))
+        verb(recorder, none, |r| match look(request.cast()) {
+            Some(q) => into_words(r.origin(q, at(at_ns))),
+            None => {
+                r.refuse();
+                none
+            }
         })
     }
 }
@@ -235,7 +242,10 @@ pub unsafe extern "C" fn stepscope_fork(
     unsafe {
         verb(recorder, NO_REQUEST, |r| match request(lead) {
             Some(lead) => into_words(r.fork(lead)),
-            None => NO_REQUEST,
+            None => {
+                r.refuse();
+                NO_REQUEST
+            }
         })
     }
 }

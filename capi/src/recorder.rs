@@ -112,7 +112,7 @@ pub unsafe extern "C" fn stepscope_recorder_let_go(
 /// Gives the recorder a lane, and takes it over: `*lane` becomes NULL. `stepscope_begin_step`,
 /// `stepscope_step_launched` and `stepscope_end_step` then stamp. Capture stamps into graphs before.
 ///
-/// Thread: the recorder's.
+/// Thread: the recorder's, whichever thread used the lane before; no call with it is under way.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn stepscope_recorder_set_lane(
     recorder: *const stepscope_recorder,

@@ -2,7 +2,7 @@
 
 use crate::wall::*;
 use crate::words::*;
-use stepscope_rs::gpu::{Lost, Resolution, StepTicket, StepTime};
+use stepscope_rs::gpu::{Resolution, StepTicket, StepTime};
 use stepscope_rs::{Ticket, Time};
 
 /// One step on one lane: plain data, settled once. Zeroed = no step. Do not use copies.
@@ -57,25 +57,13 @@ impl stepscope_ticket {
 }
 
 /// What a resolution says, into C's place for it.
-///
-/// # Safety
-/// `out` leads nowhere or to a place for it.
-pub(crate) unsafe fn put(
-    resolution: Resolution,
-    out: *mut stepscope_step_times,
-) -> Result<(), Refusal> {
-    let step = match resolution {
-        Resolution::Done(step) => step,
-        Resolution::Pending => return Err(Refusal::new(STEPSCOPE_PENDING, "not there yet")),
-        Resolution::Lost(why) => return Err(lost(why)),
-    };
-    // SAFETY: the caller's promise.
-    *unsafe { need_mut(out, "the place for the times") }? = times(&step);
+pub(crate) fn put(resolution: Resolution, out: &mut stepscope_step_times) -> Result<(), Refusal> {
+    match resolution {
+        Resolution::Done(step) => *out = times(&step),
+        Resolution::Pending => return Err(Refusal::told(STEPSCOPE_PENDING)),
+        Resolution::Lost(why) => return Err(Refusal::told(why as i32)),
+    }
     Ok(())
-}
-
-fn lost(why: Lost) -> Refusal {
-    Refusal::new(why as i32, format_args!("the step's stamps tell nothing: {}", why.label()))
 }
 
 fn times(step: &StepTime) -> stepscope_step_times {

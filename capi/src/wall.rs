@@ -2,28 +2,50 @@
 
 use crate::words::*;
 use std::borrow::Cow;
-use std::cell::{RefCell, UnsafeCell};
+use std::cell::{Cell, RefCell, UnsafeCell};
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 thread_local! {
     static LAST_ERROR: RefCell<Option<CString>> = const { RefCell::new(None) };
-    /// Its address names the thread while the thread lives.
-    static HERE: u8 = const { 0 };
+    /// Number of the thread, from 1 on, once it asked; no thread has a number that another had.
+    static HERE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// This thread's number.
+#[inline(always)]
+fn here() -> u64 {
+    match HERE.get() {
+        0 => number(),
+        here => here,
+    }
+}
+
+#[cold]
+fn number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let here = NEXT.fetch_add(1, Ordering::Relaxed);
+    HERE.set(here);
+    here
 }
 
 /// Why a call did nothing: a number for the program and a sentence for its log.
 pub(crate) struct Refusal {
     pub(crate) status: stepscope_status,
-    pub(crate) text: String,
+    pub(crate) text: Cow<'static, str>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: stepscope_status, text: impl std::fmt::Display) -> Refusal {
-        Refusal { status, text: text.to_string() }
+        Refusal { status, text: text.to_string().into() }
+    }
+
+    /// For what is no error and may come at every step: nothing is allocated.
+    pub(crate) fn told(status: stepscope_status) -> Refusal {
+        Refusal { status, text: "".into() }
     }
 
     pub(crate) fn null(what: &str) -> Refusal {
@@ -51,7 +73,9 @@ pub(crate) fn status(body: impl FnOnce() -> Result<(), Refusal>) -> stepscope_st
     match wall(panic, body) {
         Ok(()) => STEPSCOPE_OK,
         Err(refusal) => {
-            wall((), || set_last_error(&refusal.text));
+            if !refusal.text.is_empty() {
+                wall((), || set_last_error(&refusal.text))
+            }
             refusal.status
         }
     }
@@ -170,8 +194,8 @@ pub(crate) unsafe fn free<T>(place: *mut *mut T) {
 
 /// A value that one thread uses at a time: the first one that comes keeps it until it lets go.
 pub(crate) struct OneThread<T> {
-    /// Address of the owner's `HERE`; 0 = nobody's.
-    owner: AtomicUsize,
+    /// The owner's number; 0 = nobody's.
+    owner: AtomicU64,
     value: UnsafeCell<T>,
 }
 
@@ -180,13 +204,13 @@ unsafe impl<T: Send> Sync for OneThread<T> {}
 
 impl<T> OneThread<T> {
     pub(crate) fn new(value: T) -> OneThread<T> {
-        OneThread { owner: AtomicUsize::new(0), value: UnsafeCell::new(value) }
+        OneThread { owner: AtomicU64::new(0), value: UnsafeCell::new(value) }
     }
 
     /// `None` on a thread that is not the owner.
     #[inline(always)]
     pub(crate) fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let here = HERE.with(|here| std::ptr::from_ref(here).addr());
+        let here = here();
         let owner = self.owner.load(Ordering::Relaxed);
         if owner != here && !self.claim(here) {
             return None;
@@ -197,7 +221,7 @@ impl<T> OneThread<T> {
 
     /// Acquire: sees what the owner before wrote until it let go.
     #[cold]
-    fn claim(&self, here: usize) -> bool {
+    fn claim(&self, here: u64) -> bool {
         self.owner.compare_exchange(0, here, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
@@ -240,6 +264,19 @@ mod tests {
             assert_eq!(scope.spawn(|| value.with(|n| *n)).join().unwrap(), Some(2));
         });
         assert_eq!(value.with(|n| *n), None);
+    }
+
+    /// The system gives a new thread the memory of one that ended.
+    #[test]
+    fn a_thread_that_ended_is_no_thread_that_comes_later() {
+        let value = OneThread::new(1);
+        std::thread::scope(|scope| {
+            assert_eq!(scope.spawn(|| value.with(|n| *n)).join().unwrap(), Some(1));
+        });
+        for _ in 0..20 {
+            let later = std::thread::scope(|scope| scope.spawn(|| value.with(|n| *n)).join());
+            assert_eq!(later.unwrap(), None);
+        }
     }
 
     #[test]

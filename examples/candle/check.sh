@@ -10,6 +10,7 @@
 # What neither shows: that it links (candle wants libcuda, libcudart, libcublas, libcurand, libnvrtc at
 # build time), and that it runs.
 set -euo pipefail
+unset CDPATH # with it, cd prints
 cd "$(dirname "$0")"
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90} CARGO_PROFILE_DEV_DEBUG=false CARGO_INCREMENTAL=0
 target=${CARGO_TARGET_DIR:-target}

@@ -5,6 +5,7 @@
 #   ./run.sh --slots 1 --temperature 0.8
 #   STEPSCOPE_LISTEN=127.0.0.1:9464 ./run.sh --linger 60      then look at http://127.0.0.1:9464/
 set -euo pipefail
+unset CDPATH # with it, cd prints
 cd "$(dirname "$0")"
 
 folder=target/model

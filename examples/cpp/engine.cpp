@@ -41,6 +41,11 @@ int main() {
         for (const auto &s : running) used += (s.positions + s.prompt_left) / block + 1;
         return used;
     };
+    const auto positions_used = [&] {
+        std::uint32_t used = 0;
+        for (const auto &s : running) used += s.positions;
+        return used;
+    };
     std::uint64_t ended = 0, tokens = 0, preempted = 0;
     while (ended < requests) {
         const auto now = stepscope::now(); // one read per pass
@@ -61,7 +66,7 @@ int main() {
         for (auto &s : running) {
             s.prompt_left > 0 ? shape.prefills++ : shape.decodes++;
             shape.prefill_tokens += s.prompt_left;
-            if (s.prompt_left > 0) rec.prefill(s.request, s.prompt_left);
+            if (s.prompt_left > 0) rec.prefill(s.request, s.prompt_left); // no step of this engine can fail
             s.positions += s.prompt_left > 0 ? std::exchange(s.prompt_left, 0U) : 1U;
         }
         auto step = rec.begin_step(now, shape);
@@ -75,7 +80,7 @@ int main() {
             running.erase(running.begin() + static_cast<std::ptrdiff_t>(i));
             ended++;
         }
-        rec.kv({}, blocks_used(), 0, blocks, 0);
+        rec.kv({}, blocks_used(), 0, blocks, positions_used());
         rec.queue(STEPSCOPE_WAIT_CAPACITY, {}, static_cast<std::uint32_t>(waiting.size()));
     }
     std::string body; // for an engine that serves /metrics by itself

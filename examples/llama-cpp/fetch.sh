@@ -11,6 +11,7 @@
 #   tiny.gguf           made here, by tiny_model.py
 #   smollm2.gguf        with --model
 set -euo pipefail
+unset CDPATH # with it, cd prints
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 dir=${STEPSCOPE_LLAMA_DIR:-$root/target/llama-cpp}

@@ -12,6 +12,7 @@
 # LIBSTEPSCOPE names a folder with libstepscope.so instead of building one.
 # STEPSCOPE_LLAMA_DIR names the folder of what is fetched.
 set -euo pipefail
+unset CDPATH # with it, cd prints
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 model=tiny pairs='' run=

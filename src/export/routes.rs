@@ -3,7 +3,6 @@
 use super::family::Exposed;
 use super::negotiate::Format;
 use super::{alias, negotiate, overview, protobuf, text};
-use crate::config::Config;
 use crate::health::{self, Probe};
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -74,7 +73,7 @@ async fn metrics(State(exporter): State<Arc<Exporter>>, headers: HeaderMap) -> R
     let takes_gzip = negotiate::takes_gzip(header(ACCEPT_ENCODING));
     let scraped = aside(exporter, move |exporter| {
         let shared = &exporter.shared;
-        let body = shared.scrape(|snapshot| encode(&shared.config, snapshot, format));
+        let body = shared.scrape(|snapshot| encode(shared, snapshot, format));
         let zipped = if takes_gzip { gzip(&body) } else { None };
         exporter.scrapes.fetch_add(1, Ordering::Release);
         (body, zipped)
@@ -96,7 +95,14 @@ fn gzip(body: &[u8]) -> Option<Vec<u8>> {
 
 const NO_STORE: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
 
-fn encode(config: &Config, snapshot: &Snapshot, format: Format) -> Vec<u8> {
+/// Room for the smallest page.
+const PAGE_MIN: usize = 64 << 10;
+
+fn encode(shared: &Shared, snapshot: &Snapshot, format: Format) -> Vec<u8> {
+    let config = &shared.config;
+    // Pages grow slowly: what the last one took and a little more spares copying.
+    let last = shared.page_bytes.load(Ordering::Relaxed);
+    let room = (last + last / 16).max(PAGE_MIN);
     let aliases = match config.vllm_aliases {
         true => alias::aliases(snapshot, config),
         false => vec![],
@@ -104,13 +110,15 @@ fn encode(config: &Config, snapshot: &Snapshot, format: Format) -> Vec<u8> {
     let own = snapshot.families.iter().map(Exposed::of);
     let families = own.chain(aliases.iter().map(|alias| alias.exposed()));
     let created = config.created_series.then_some(snapshot.created);
-    match format {
-        Format::Text => text::write(families, text::Dialect::Prometheus).into_bytes(),
+    let page = match format {
+        Format::Text => text::write(families, text::Dialect::Prometheus, room).into_bytes(),
         Format::OpenMetrics => {
-            text::write(families, text::Dialect::OpenMetrics { created }).into_bytes()
+            text::write(families, text::Dialect::OpenMetrics { created }, room).into_bytes()
         }
-        Format::Protobuf => protobuf::write(families, created),
-    }
+        Format::Protobuf => return protobuf::write(families, created),
+    };
+    shared.page_bytes.store(page.len(), Ordering::Relaxed);
+    page
 }
 
 async fn page() -> Response {
@@ -195,6 +203,6 @@ pub struct Exposition {
 /// One scrape in the format that the Accept header asks for.
 pub(crate) fn exposition(shared: &Shared, accept: Option<&str>) -> Exposition {
     let format = negotiate::format(accept, shared.config.native_histograms);
-    let body = shared.scrape(|snapshot| encode(&shared.config, snapshot, format));
+    let body = shared.scrape(|snapshot| encode(shared, snapshot, format));
     Exposition { content_type: format.content_type(), body }
 }

@@ -20,10 +20,19 @@ pub(crate) enum Dialect {
     },
 }
 
-/// All families, in order.
-pub(crate) fn write<'a>(families: impl Iterator<Item = Exposed<'a>>, dialect: Dialect) -> String {
-    // About 300 series of 2 KB; growing twice is cheaper than being wrong.
-    let mut writer = Writer { out: String::with_capacity(256 << 10), head: String::new(), dialect };
+/// All families, in order. `room` is what the page will take, as far as the caller can know.
+pub(crate) fn write<'a>(
+    families: impl Iterator<Item = Exposed<'a>>,
+    dialect: Dialect,
+    room: usize,
+) -> String {
+    let mut writer = Writer {
+        out: String::with_capacity(room),
+        head: String::new(),
+        tails: vec![],
+        number: String::new(),
+        dialect,
+    };
     for family in families {
         writer.family(&family)
     }
@@ -37,6 +46,10 @@ struct Writer {
     out: String,
     /// What all bucket lines of one series begin with.
     head: String,
+    /// What follows there in each line of the family: the bound, and what closes the labels.
+    tails: Vec<String>,
+    /// The count of the line before: most buckets are empty and repeat it.
+    number: String,
     dialect: Dialect,
 }
 
@@ -54,6 +67,9 @@ impl Writer {
 
     fn family(&mut self, family: &Exposed<'_>) {
         self.header(family);
+        let bounds = family.grid().iter().map(|bound| bound.le).chain(["+Inf"]);
+        self.tails.clear();
+        self.tails.extend(bounds.map(|le| format!("{le}\"}} ")));
         for series in family.series {
             match &series.value {
                 Value::Histogram(histogram) => self.histogram(family, series, histogram),
@@ -100,13 +116,18 @@ impl Writer {
         for part in [family.name, "_bucket{", labels, ",le=\""] {
             self.head.push_str(part)
         }
-        let bounds = family.grid().iter().map(|bound| bound.le).chain(["+Inf"]);
         let mut cumulative = 0;
-        for (bucket, (count, le)) in histogram.counts.iter().zip(bounds).enumerate() {
-            cumulative += count;
+        self.number.clear();
+        self.number.push('0');
+        for (bucket, count) in histogram.counts.iter().enumerate() {
+            if *count > 0 {
+                cumulative += count;
+                self.number.clear();
+                self.number.push_str(itoa::Buffer::new().format(cumulative))
+            }
             self.out.push_str(&self.head);
-            self.text(&[le, "\"} "]);
-            self.int(cumulative);
+            self.out.push_str(self.tails.get(bucket).map_or("", String::as_str));
+            self.out.push_str(&self.number);
             if self.is_open_metrics()
                 && let Some(exemplar) = histogram.exemplars.iter().find(|e| e.bucket == bucket)
             {

@@ -10,12 +10,12 @@ use super::resolve;
 use super::thread::Watch;
 use super::ticket::StepTicket;
 use super::words::{
-    ClockState, DetachError, GpuUnavailable, LaneCounts, LaneError, Options, Progress, RawStream,
-    Resolution,
+    ClockState, DetachError, GpuUnavailable, LaneCounts, LaneError, Lost, Options, Progress,
+    RawStream, Resolution,
 };
 use crate::record::{Device, Recorder, Time};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The stamps on one CUDA context. Clones share it; it may be used from any thread.
@@ -119,13 +119,19 @@ impl Gpu {
         self.inner.gone()
     }
 
-    /// Takes everything apart: stop stepping first. Other handles and lanes become inert.
+    /// Takes everything apart: stop stepping first. Other handles and lanes become inert. May be asked
+    /// again, from any handle: then it goes on where it stopped.
     ///
     /// # Errors
-    /// What could not be given back is leaked, which is safe.
+    /// What could not be given back is kept, which is safe.
     pub fn detach(self, patience: Duration) -> Result<(), DetachError> {
         let inner = &*self.inner;
-        if !inner.region.is_alive() {
+        // A forked child has nothing to take apart, and a lock may be held there for ever.
+        if inner.stopped() == Some(Lost::Forked) {
+            return Ok(());
+        }
+        let mut given_back = inner.given_back.lock().unwrap_or_else(PoisonError::into_inner);
+        if *given_back {
             return Ok(());
         }
         inner.region.set_magic(DETACHED);
@@ -144,7 +150,9 @@ impl Gpu {
             return Err(DetachError::Retained);
         }
         give_back(inner)
-            .map_err(|failed| DetachError::Call { name: failed.call, code: failed.code })
+            .map_err(|failed| DetachError::Call { name: failed.call, code: failed.code })?;
+        *given_back = true;
+        Ok(())
     }
 }
 

@@ -12,8 +12,8 @@ use super::region::Region;
 use super::words::{LaneCounts, Lost, Progress};
 use crate::record::{DeviceCells, Phase, Time};
 use crossbeam_utils::CachePadded;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// So many failed calls in a row end the stamps, whatever their codes.
@@ -105,6 +105,8 @@ pub(super) struct Inner {
     /// The driver's number of the device.
     pub(super) ordinal: i32,
     pub(super) own_stream: StreamHandle,
+    /// Everything was given back; held by whoever takes apart.
+    pub(super) given_back: Mutex<bool>,
     pub(super) map: Published,
     pub(super) lanes: Box<[CachePadded<LaneBook>]>,
     pub(super) next_lane: AtomicU32,
@@ -158,6 +160,7 @@ impl Inner {
             context: parts.context,
             ordinal: parts.ordinal,
             own_stream: parts.own_stream,
+            given_back: Mutex::new(false),
             map: Published::new(fit.map()),
             lanes,
             next_lane: AtomicU32::new(0),

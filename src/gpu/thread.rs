@@ -64,17 +64,19 @@ impl Watch {
 
     /// Ends the thread; false = it hangs in the driver and is left behind.
     pub(super) fn stop(&self) -> bool {
-        self.stop.store(true, Ordering::Release);
-        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(handle) = handle else { return true };
-        if self.process != std::process::id() {
+        if self.is_forked() {
             return true;
         }
+        self.stop.store(true, Ordering::Release);
+        let mut place = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(handle) = place.take() else { return true };
         self.unparker.unpark();
         let asked = Instant::now();
         while !handle.is_finished() {
             if asked.elapsed() > STOP_PATIENCE {
-                tracing::warn!("the GPU's clock thread hangs in the driver and is left behind");
+                tracing::warn!("the GPU's clock thread hangs in the driver");
+                // Whoever asks again waits again.
+                *place = Some(handle);
                 return false;
             }
             std::thread::sleep(Duration::from_millis(1))
@@ -85,9 +87,22 @@ impl Watch {
     }
 }
 
+impl Watch {
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.stop();
+        if self.is_forked() {
+            // Not even detached: the system may have given its memory to a thread of this process.
+            let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(handle.take())
+        } else {
+            // What hangs is left behind.
+            self.stop();
+        }
     }
 }
 

@@ -37,17 +37,17 @@ pub(super) fn is_frozen(shared: &Shared, now: Time) -> bool {
 }
 
 pub(super) fn lag_s(shared: &Shared, now: Time) -> f64 {
-    shared.pulse.lag_ns(now) as f64 * 1e-9
+    shared.pulse().lag_ns(now) as f64 * 1e-9
 }
 
 /// How long a worker has made no progress. One that starts may warm up for minutes.
 fn stuck_seconds(shared: &Shared, now: Time) -> Option<f64> {
-    (shared.stage() != Stage::Starting).then(|| shared.pulse.stuck_seconds(now))?
+    (shared.stage() != Stage::Starting).then(|| shared.pulse().stuck_seconds(now))?
 }
 
 /// How long the GPU has not finished a step it was handed, whatever the engine's threads do.
 fn device_stuck_seconds(shared: &Shared, now: Time) -> Option<f64> {
-    (shared.stage() != Stage::Starting).then(|| shared.pulse.device_stuck_seconds(now))?
+    (shared.stage() != Stage::Starting).then(|| shared.pulse().device_stuck_seconds(now))?
 }
 
 /// No step for longer than this, and what that looks like; the GPU's own word first.
@@ -99,7 +99,7 @@ pub(crate) fn ready(shared: &Shared) -> Probe {
 }
 
 fn not_serving(shared: &Shared, now: Time) -> Option<String> {
-    if let Some(what) = shared.pulse.device_fault() {
+    if let Some(what) = shared.pulse().device_fault() {
         return Some(format!("a GPU is broken: {what}; it stays so until the process restarts"));
     }
     stuck_for(shared, now, stall_limit_s(shared)).map(|stuck| format!("stalled: {stuck}"))

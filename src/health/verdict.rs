@@ -222,7 +222,7 @@ pub(crate) fn verdict(shared: &Shared) -> Verdict {
         overall = Status::Warning
     }
     let is_stuck = state == State::Stalled;
-    let is_broken = shared.pulse.device_fault().is_some();
+    let is_broken = shared.pulse().device_fault().is_some();
     let stalled = is_stuck.then_some(AlertId::EngineStalled);
     let certain: Vec<AlertId> =
         is_broken.then_some(AlertId::GpuFault).into_iter().chain(stalled).collect();

@@ -73,10 +73,29 @@ static void *capture(stepscope_lane *lane, void *stream) {
     return exec;
 }
 
-static void *from_another_thread(void *lane) {
+static void *refused(void *lane) {
     uint16_t number = 0;
+    stepscope_ticket ticket, empty = {{0}};
+    memset(&ticket, 1, sizeof ticket);
     CHECK(stepscope_lane_id(lane, &number) == STEPSCOPE_ERROR_THREAD);
+    CHECK(stepscope_lane_let_go(lane) == STEPSCOPE_ERROR_THREAD);
+    CHECK(stepscope_lane_begin(lane, (stepscope_shape){0, 0, 1}, &ticket) == STEPSCOPE_ERROR_THREAD);
+    CHECK(memcmp(&ticket, &empty, sizeof ticket) == 0);
     return NULL;
+}
+
+static void *taken_over(void *lane) {
+    uint16_t number = 0;
+    CHECK(stepscope_lane_id(lane, &number) == STEPSCOPE_OK && stepscope_lane_let_go(lane) == STEPSCOPE_OK);
+    return NULL;
+}
+
+static int lines;
+
+static void take_line(void *user, stepscope_log_level level, const char *line) {
+    CHECK(user == &lines && level <= STEPSCOPE_LOG_INFO && strlen(line) > 0);
+    CHECK(stepscope_set_log(NULL, NULL, 0) == STEPSCOPE_ERROR_BUSY);
+    lines++;
 }
 
 // Steps for a recorder: every second one ends inside of a graph.
@@ -118,7 +137,10 @@ static void by_hand(stepscope_gpu *gpu, void *stream) {
     pthread_t other;
     CHECK(stepscope_lane_id(lane, &number) == STEPSCOPE_OK && number == 1);
     CHECK(stepscope_lane_device_handle(lane, (stepscope_handle *)handle) == STEPSCOPE_OK && handle[0] != 0);
-    pthread_create(&other, NULL, from_another_thread, lane);
+    pthread_create(&other, NULL, refused, lane);
+    pthread_join(other, NULL);
+    CHECK(stepscope_lane_let_go(lane) == STEPSCOPE_OK);
+    pthread_create(&other, NULL, taken_over, lane);
     pthread_join(other, NULL);
 
     stepscope_ticket ticket, open, empty = {{0}};
@@ -128,6 +150,7 @@ static void by_hand(stepscope_gpu *gpu, void *stream) {
     CHECK(stepscope_lane_end(lane, &ticket, 9) == STEPSCOPE_ERROR_INVALID);
     CHECK(stepscope_lane_end(lane, &ticket, STEPSCOPE_LAUNCH_STAMP) == STEPSCOPE_OK);
     CHECK(cu.synchronize(stream) == 0);
+    CHECK(stepscope_gpu_settle(gpu, &ticket, NULL) == STEPSCOPE_ERROR_NULL); // and is not settled by that
     CHECK(stepscope_gpu_resolve(gpu, &ticket, &times) == STEPSCOPE_OK);
     CHECK(stepscope_gpu_settle(gpu, &ticket, &again) == STEPSCOPE_OK);
     CHECK(memcmp(&times, &again, sizeof times) == 0 && memcmp(&ticket, &empty, sizeof ticket) == 0);
@@ -159,10 +182,14 @@ int main(int argc, char **argv) {
     options.without_nvml = 1;
     options.slots = 100; // no power of two
     stepscope_gpu *gpu = NULL;
-    CHECK(stepscope_gpu_attach(scope, stream, &options, &gpu) == STEPSCOPE_ERROR_UNAVAILABLE && gpu == NULL);
+    CHECK(stepscope_gpu_attach(scope, stream, &options, &gpu) == STEPSCOPE_ERROR_INVALID && gpu == NULL);
     options.slots = 0;
     options.lanes = 2;
+    options.cupti_graphs = 1; // which this driver has no door for: that is logged and told
+    CHECK(stepscope_set_log(take_line, &lines, STEPSCOPE_LOG_WARN) == STEPSCOPE_OK);
     CHECK(stepscope_gpu_attach(scope, stream, &options, &gpu) == STEPSCOPE_OK);
+    CHECK(stepscope_set_log(NULL, NULL, 0) == STEPSCOPE_OK && lines == 1);
+    CHECK(stepscope_gpu_cupti(gpu) == STEPSCOPE_NO && strstr(stepscope_last_error(), "CUPTI") != NULL);
     stepscope_gpu_clock_state clock;
     CHECK(stepscope_gpu_clock(gpu, &clock) == STEPSCOPE_OK && clock.rounds > 0 && clock.error_ns > 0);
 
@@ -173,6 +200,7 @@ int main(int argc, char **argv) {
 
     // The graph that was captured above may still be replayed: its memory stays.
     CHECK(stepscope_gpu_detach(gpu, 1000) == STEPSCOPE_ERROR_BUSY);
+    CHECK(stepscope_gpu_detach(gpu, 0) == STEPSCOPE_ERROR_BUSY); // and it stays so
     CHECK(stepscope_lane_open(gpu, stream, &third) == STEPSCOPE_LOST_DETACHED);
     stepscope_gpu_free(&gpu);
     CHECK(gpu == NULL && stepscope_shutdown(scope, 0) == STEPSCOPE_OK);

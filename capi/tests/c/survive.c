@@ -111,7 +111,8 @@ static void null_everywhere(void) {
     CHECK(stepscope_lane_open(NULL, NULL, NULL) == null && stepscope_lane_capture(NULL, NULL, 0) == null);
     CHECK(stepscope_lane_device_handle(NULL, NULL) == null && stepscope_lane_id(NULL, NULL) == null);
     CHECK(stepscope_lane_begin(NULL, DECODE, NULL) == null && stepscope_lane_end(NULL, NULL, 0) == null);
-    CHECK(stepscope_lane_abandon(NULL, NULL) == null);
+    CHECK(stepscope_lane_abandon(NULL, NULL) == null && stepscope_lane_let_go(NULL) == null);
+    CHECK(stepscope_gpu_cupti(NULL) == null);
     CHECK(stepscope_set_log(NULL, NULL, 0) == STEPSCOPE_OK);
     CHECK(strlen(stepscope_last_error()) > 0 && strlen(stepscope_version()) > 0 && stepscope_now() > 0);
     stepscope_free(NULL);
@@ -144,7 +145,7 @@ static void null_everywhere(void) {
     every_verb(rec, NULL, NULL, NULL);
     q = stepscope_fork(rec, NULL);
     CHECK(memcmp(&q, &empty, sizeof q) == 0);
-    CHECK(invalid(scope, "order") >= 14);
+    CHECK(invalid(scope, "order") >= 15);
     CHECK(stepscope_recorder_set_lane(rec, NULL) == null && stepscope_metrics_write(scope, NULL, NULL, NULL, NULL) == null);
     CHECK(stepscope_snapshot_take(scope, NULL) == null && stepscope_device_new(scope, NULL, NULL) == null);
     stepscope_recorder_free(&rec);
@@ -260,7 +261,7 @@ static void nonsense(void) {
     options.library = "/nowhere/\xff/libcuda.so";
     CHECK(stepscope_gpu_attach(scope, NULL, &options, &gpu) == STEPSCOPE_ERROR_UNAVAILABLE && gpu == NULL);
     options.lanes = 65;
-    CHECK(stepscope_gpu_attach(scope, NULL, &options, &gpu) == STEPSCOPE_ERROR_UNAVAILABLE);
+    CHECK(stepscope_gpu_attach(scope, NULL, &options, &gpu) == STEPSCOPE_ERROR_INVALID);
     CHECK(stepscope_watch_device(scope, "0", "GPU-none", "/nowhere/libnvml.so") == STEPSCOPE_ERROR_UNAVAILABLE);
     stepscope_recorder_free(&rec);
     stepscope_free(&scope);
