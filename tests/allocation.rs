@@ -86,6 +86,8 @@ fn every_verb(rec: &mut Recorder, series: Series, round: u64) {
     }
     let open = rec.begin_step(at(900_000), Shape::default());
     rec.abandon(open);
+    rec.refuse();
+    rec.bystander().refuse();
     let outcomes = [Outcome::Stop, Outcome::Aborted, Outcome::Failed(ErrorType::Oom)];
     for (mut req, outcome) in reqs.into_iter().zip(outcomes.into_iter().cycle()) {
         rec.finish_in_place(&mut req, at(900_000), outcome);
