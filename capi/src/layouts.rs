@@ -153,7 +153,9 @@ fn program() -> String {
             (size_of::<F>(), type_name::<F>())
         }
         fn main() {
+            // SAFETY: asks nothing of its caller.
             assert!(unsafe { stepscope_now() } > 0);
+            // SAFETY: NULL is allowed for a scope.
             assert_eq!(unsafe { stepscope_shutdown(std::ptr::null_mut(), 0) }, STEPSCOPE_ERROR_NULL);
         "#,
     );

@@ -17,18 +17,7 @@
 //! let config = Config { listen: None, clock, ..Config::default() };
 //! let scope = Stepscope::start(config.clone())?;
 //! let profile = Profile::named("8b")?;
-//! let run = Run {
-//!     model: config.model,
-//!     worker_id: config.worker_id,
-//!     role: config.role,
-//!     engine: config.engine,
-//!     engine_version: config.engine_version,
-//!     gpu_id: config.gpu_id,
-//!     node: config.node,
-//!     ttft_objective_ns: u64::from(config.ttft_objective_ms) * 1_000_000,
-//!     tbt_objective_ns: u64::from(config.tbt_objective_ms) * 1_000_000,
-//!     kv_block_tokens: profile.kv_block_tokens(),
-//! };
+//! let run = Run::of(&config, profile.kv_block_tokens());
 //! let options = Options {
 //!     profile,
 //!     scenario: Scenario::Healthy,

@@ -7,7 +7,7 @@ use crate::device::Within;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use stepscope::{Discard, ErrorType, Outcome, Phase, Preempt, Role, StepSource};
+use stepscope::{Config, Discard, ErrorType, Outcome, Phase, Preempt, Role, StepSource};
 
 /// The whole record of one worker. Times are ns on the engine's clock.
 ///
@@ -52,6 +52,25 @@ pub struct Run {
     pub tbt_objective_ns: u64,
     /// Token slots of one KV block.
     pub kv_block_tokens: u32,
+}
+
+impl Run {
+    /// What a scope with these settings says of itself, and how many token slots a KV block has.
+    pub fn of(config: &Config, kv_block_tokens: u32) -> Run {
+        let ns = |ms: u32| u64::from(ms) * 1_000_000;
+        Run {
+            model: config.model.clone(),
+            worker_id: config.worker_id.clone(),
+            role: config.role,
+            engine: config.engine.clone(),
+            engine_version: config.engine_version.clone(),
+            gpu_id: config.gpu_id.clone(),
+            node: config.node.clone(),
+            ttft_objective_ns: ns(config.ttft_objective_ms),
+            tbt_objective_ns: ns(config.tbt_objective_ms),
+            kv_block_tokens,
+        }
+    }
 }
 
 /// One request's life.

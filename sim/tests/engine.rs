@@ -35,18 +35,7 @@ fn scope_and_engine(options: Options) -> (Stepscope, Engine) {
     let config =
         Config { listen: None, clock, kv_block_tokens: Some(kv_block_tokens), ..Config::default() };
     let scope = Stepscope::start(config.clone()).unwrap();
-    let run = Run {
-        model: config.model,
-        worker_id: config.worker_id,
-        role: config.role,
-        engine: config.engine,
-        engine_version: config.engine_version,
-        gpu_id: config.gpu_id,
-        node: config.node,
-        ttft_objective_ns: u64::from(config.ttft_objective_ms) * 1_000_000,
-        tbt_objective_ns: u64::from(config.tbt_objective_ms) * 1_000_000,
-        kv_block_tokens,
-    };
+    let run = Run::of(&config, kv_block_tokens);
     let engine = Engine::new(&scope, run, MOONCAKE.clone(), START, options);
     (scope, engine)
 }

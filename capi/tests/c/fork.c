@@ -1,11 +1,10 @@
 // A process that forks while threads scrape, probe, make recorders and log: the parent's numbers go on, and
 // the child may call everything, end the parent's scope and start one of its own, and never hangs.
 #define _GNU_SOURCE
-#include "stepscope.h"
+#include "check.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -14,14 +13,6 @@
 #include <unistd.h>
 
 #define CHILDREN 40
-#define CHECK(what) \
-    do { \
-        if (!(what)) { \
-            fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #what, stepscope_last_error()); \
-            _exit(1); \
-        } \
-    } while (0)
-
 static stepscope_scope *scope;
 static atomic_int over;
 

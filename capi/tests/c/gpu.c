@@ -1,21 +1,12 @@
 // An engine on a GPU, in C: steps by launches and by a replayed graph, stamped for a recorder and by
 // hand; then a detach under its feet. The driver is the library that the first argument names.
 #define _POSIX_C_SOURCE 200809L
-#include "stepscope.h"
+#include "check.h"
 #include <dlfcn.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-
-#define CHECK(what) \
-    do { \
-        if (!(what)) { \
-            fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #what, stepscope_last_error()); \
-            exit(1); \
-        } \
-    } while (0)
 
 // What this engine calls of the driver.
 static struct {

@@ -1,20 +1,11 @@
 // Calls every function as it must not be called: NULL, twice, after the end, from a wrong thread, with
 // nonsense. Each answer is checked; the sanitizers look for the rest.
 #define _POSIX_C_SOURCE 200809L
-#include "stepscope.h"
+#include "check.h"
 #include <dirent.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CHECK(what) \
-    do { \
-        if (!(what)) { \
-            fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #what, stepscope_last_error()); \
-            exit(1); \
-        } \
-    } while (0)
 
 static const stepscope_series OTHER = {0};
 static const stepscope_priority NO_PRIORITY = {0};
