@@ -6,8 +6,12 @@
 //! `cargo test` one short round runs.
 #![allow(missing_docs)]
 
+#[allow(dead_code, unused_imports)] // Each bench uses its own part.
+#[path = "subjects/mod.rs"]
+mod subjects;
+
 use serde::Serialize;
-use stepscope_benches::{Python, arguments, callgrind, interleave, is_smoke, median, peers, save};
+use stepscope_benches::{Python, arguments, callgrind, interleave, is_smoke, median, save};
 
 #[derive(Serialize)]
 struct Row {
@@ -26,7 +30,7 @@ struct Row {
 
 fn main() -> std::io::Result<()> {
     if let Some((name, samples)) = callgrind::wanted() {
-        let mut subjects = peers::all();
+        let mut subjects = subjects::all();
         let named = subjects.iter_mut().find(|subject| subject.name() == name);
         named.expect("a subject of the list").count(samples);
         return Ok(());
@@ -34,7 +38,7 @@ fn main() -> std::io::Result<()> {
     let smoke = is_smoke();
     let rounds =
         if smoke { 1 } else { arguments().first().and_then(|n| n.parse().ok()).unwrap_or(200) };
-    let mut subjects = peers::all();
+    let mut subjects = subjects::all();
     for (name, what) in
         [("Python prometheus_client, cached", "observe"), ("Python, labels().observe", "labels")]
     {

@@ -10,11 +10,15 @@
 #[path = "../tests/common/counting.rs"]
 mod counting;
 
+#[allow(dead_code, unused_imports)] // Each bench uses its own part.
+#[path = "subjects/mod.rs"]
+mod subjects;
+
 use serde::Serialize;
 use std::time::Instant;
 use stepscope::{Class, Clock, Config, ManualClock, Outcome, Shape, Stepscope, Time};
-use stepscope_benches::peers::{self, Encoder};
 use stepscope_benches::{arguments, is_smoke, median, save};
+use subjects::Encoder;
 
 /// Lines of a histogram series with 20 buckets: those, +Inf, sum, count.
 const LINES: f64 = 23.0;
@@ -109,16 +113,16 @@ fn main() -> std::io::Result<()> {
         let of = |name: &str, encode: Encoder| Page::new(name, *series as f64, encode);
         // A class has about ten times as many lines as one histogram.
         pages.push(ours([8, 80, 800][step]));
-        pages.push(of("prometheus-client", Box::new(peers::prometheus_client(*series))));
-        pages.push(of("prometheus (tikv)", Box::new(peers::prometheus(*series))));
+        pages.push(of("prometheus-client", Box::new(subjects::prometheus_client(*series))));
+        pages.push(of("prometheus (tikv)", Box::new(subjects::prometheus(*series))));
         // Its limit of series.
         if *series <= 1_999 {
-            pages.push(of("OpenTelemetry", Box::new(peers::opentelemetry(*series))))
+            pages.push(of("OpenTelemetry", Box::new(subjects::opentelemetry(*series))))
         }
     }
     // One recorder for the process, so one size.
     let most = sizes.last().copied().unwrap_or(0).min(1_000);
-    pages.push(Page::new("metrics", most as f64, Box::new(peers::metrics(most))));
+    pages.push(Page::new("metrics", most as f64, Box::new(subjects::metrics(most))));
     for _ in 0..rounds {
         pages.iter_mut().for_each(Page::round)
     }

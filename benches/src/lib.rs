@@ -4,7 +4,6 @@
 mod c;
 pub mod callgrind;
 mod cases;
-pub mod peers;
 mod python;
 mod report;
 mod rounds;

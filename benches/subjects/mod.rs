@@ -9,12 +9,12 @@ mod prometheus_client_crate;
 mod prometheus_crate;
 mod raw;
 
-use crate::rounds::{Subject, measured_loop};
 pub use metrics_crate::encoder as metrics;
 pub use opentelemetry_crate::encoder as opentelemetry;
 pub use prometheus_client_crate::encoder as prometheus_client;
 pub use prometheus_crate::encoder as prometheus;
 use std::time::Instant;
+use stepscope_benches::{Subject, measured_loop};
 
 /// vLLM's inter-token bounds and 5 ms before them, in seconds.
 pub const BOUNDS: [f64; 20] = [

@@ -1,11 +1,11 @@
 //! OpenTelemetry's SDK with its Prometheus exporter.
 
 use super::{BOUNDS, MODEL, NAME, SERIES, peer, prometheus_crate};
-use crate::rounds::Subject;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Histogram, MeterProvider};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
+use stepscope_benches::Subject;
 
 fn labels(engine: usize) -> [KeyValue; 2] {
     [KeyValue::new("model", MODEL), KeyValue::new("engine", engine.to_string())]

@@ -1,11 +1,11 @@
 //! stepscope: a batch's tokens in one call, one token, a request's life, nothing at all.
 
 use super::{ROUND, peer};
-use crate::cases::{Bench, CASES, Case, quiet_scope, recorder};
-use crate::rounds::{Subject, measured_loop};
 use std::hint::black_box;
 use std::time::Instant;
 use stepscope::{Class, Outcome, Recorder, Request, Series, Step, Stepscope, Time};
+use stepscope_benches::{Bench, CASES, Case, quiet_scope, recorder};
+use stepscope_benches::{Subject, measured_loop};
 
 /// The batches whose cost per token is compared.
 const BATCHES: [(&str, &str); 6] = [

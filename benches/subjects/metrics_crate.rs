@@ -2,9 +2,9 @@
 //! come by, and that is not timed here.
 
 use super::{BOUNDS, MODEL, NAME, Peer, SERIES, peer};
-use crate::rounds::Subject;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
+use stepscope_benches::Subject;
 
 /// The facade has one recorder for the process.
 fn handle() -> &'static PrometheusHandle {

@@ -1,8 +1,8 @@
 //! TiKV's Rust client, with and without its local buffering.
 
 use super::{BOUNDS, MODEL, NAME, ROUND, SERIES, peer};
-use crate::rounds::Subject;
 use prometheus::{HistogramOpts, HistogramVec, Registry, TextEncoder};
+use stepscope_benches::Subject;
 
 fn family(series: usize) -> HistogramVec {
     let options = HistogramOpts::new(NAME, "Time between tokens").buckets(BOUNDS.to_vec());

@@ -1,10 +1,10 @@
 //! The official Rust client.
 
 use super::{BOUNDS, MODEL, NAME, ROUND, SERIES, peer};
-use crate::rounds::Subject;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::{family::Family, histogram::Histogram};
 use prometheus_client::registry::Registry;
+use stepscope_benches::Subject;
 
 /// The labels of a series.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

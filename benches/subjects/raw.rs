@@ -2,10 +2,10 @@
 //! sample.
 
 use super::{ROUND, peer};
-use crate::rounds::Subject;
 use hdrhistogram::Histogram;
 use std::hint::black_box;
 use std::time::Instant;
+use stepscope_benches::Subject;
 
 pub(super) fn subjects() -> Vec<Box<dyn Subject>> {
     let hdr = |digits| Histogram::<u64>::new_with_bounds(1, 3_600_000_000, digits).expect("bounds");
