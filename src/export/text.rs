@@ -29,8 +29,7 @@ pub(crate) fn write<'a>(
     let mut writer = Writer {
         out: String::with_capacity(room),
         head: String::new(),
-        tails: vec![],
-        number: String::new(),
+        tail: String::new(),
         dialect,
     };
     for family in families {
@@ -46,10 +45,8 @@ struct Writer {
     out: String,
     /// What all bucket lines of one series begin with.
     head: String,
-    /// What follows there in each line of the family: the bound, and what closes the labels.
-    tails: Vec<String>,
-    /// The count of the line before: most buckets are empty and repeat it.
-    number: String,
+    /// What follows the bound there: the labels' end and the count. Most buckets are empty and repeat it.
+    tail: String,
     dialect: Dialect,
 }
 
@@ -67,9 +64,6 @@ impl Writer {
 
     fn family(&mut self, family: &Exposed<'_>) {
         self.header(family);
-        let bounds = family.grid().iter().map(|bound| bound.le).chain(["+Inf"]);
-        self.tails.clear();
-        self.tails.extend(bounds.map(|le| format!("{le}\"}} ")));
         for series in family.series {
             match &series.value {
                 Value::Histogram(histogram) => self.histogram(family, series, histogram),
@@ -116,18 +110,18 @@ impl Writer {
         for part in [family.name, "_bucket{", labels, ",le=\""] {
             self.head.push_str(part)
         }
+        let bounds = family.grid().iter().map(|bound| bound.le).chain(["+Inf"]);
         let mut cumulative = 0;
-        self.number.clear();
-        self.number.push('0');
-        for (bucket, count) in histogram.counts.iter().enumerate() {
-            if *count > 0 {
+        for (bucket, (count, le)) in histogram.counts.iter().zip(bounds).enumerate() {
+            if *count > 0 || bucket == 0 {
                 cumulative += count;
-                self.number.clear();
-                self.number.push_str(itoa::Buffer::new().format(cumulative))
+                self.tail.clear();
+                self.tail.push_str("\"} ");
+                self.tail.push_str(itoa::Buffer::new().format(cumulative))
             }
             self.out.push_str(&self.head);
-            self.out.push_str(self.tails.get(bucket).map_or("", String::as_str));
-            self.out.push_str(&self.number);
+            self.out.push_str(le);
+            self.out.push_str(&self.tail);
             if self.is_open_metrics()
                 && let Some(exemplar) = histogram.exemplars.iter().find(|e| e.bucket == bucket)
             {
